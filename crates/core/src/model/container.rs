@@ -1,0 +1,165 @@
+//! Which container a measurement is about.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, DiffId, Digest, ImageId, RootPath};
+
+/// The identifier that a runtime gave to a container: for Docker 64 hexadecimal digits.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// Returns the identifier; the adapter has checked its form.
+    #[must_use]
+    pub fn new(id: String) -> Self {
+        Self(id)
+    }
+
+    /// Returns it whole.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns its first 12 characters, as runtimes show it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who runs a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// Docker Engine.
+    Docker,
+    /// Nobody known: an overlay mount named by its mount point.
+    Overlay,
+    /// Nobody: two trees named by their paths.
+    Tree,
+}
+
+impl RuntimeKind {
+    /// Returns the word used in reports, and before the colon of a target.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Overlay => "overlay",
+            Self::Tree => "tree",
+        }
+    }
+}
+
+/// What a container is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Made, never started.
+    Created,
+    /// Its processes run.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// Between two runs.
+    Restarting,
+    /// Its processes ended.
+    Exited,
+    /// The runtime is removing it.
+    Removing,
+    /// The runtime gave it up.
+    Dead,
+    /// The record says one thing and the process table another, or there is no record.
+    Unknown,
+}
+
+impl State {
+    /// Returns the word used in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
+            Self::Removing => "removing",
+            Self::Dead => "dead",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The image that a container was created from, by the container's own record.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct Image {
+    /// The name that it was asked for by. It proves nothing: a name can be moved.
+    pub reference: Option<Bytes>,
+    /// Digest of its configuration.
+    pub id: Option<ImageId>,
+    /// Digest of its manifest, where the store keeps it.
+    pub manifest: Option<Digest>,
+    /// Its layers, the base first.
+    pub layers: Vec<DiffId>,
+}
+
+/// A container, in any state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its identifier.
+    pub id: ContainerId,
+    /// Its name, where it has one.
+    pub name: Option<String>,
+    /// Who runs it.
+    pub runtime: RuntimeKind,
+    /// What it is doing.
+    pub state: State,
+    /// The image it was created from.
+    pub image: Image,
+    /// The process id of its first process on the host, while it has one.
+    pub pid: Option<u32>,
+    /// Paths that the runtime itself may make in the container's layer: the working directory,
+    /// mount targets. An added path that is exactly this is not held against the container.
+    pub runtime_paths: Vec<RuntimePath>,
+}
+
+impl Container {
+    /// Returns its name, or the short form of its id.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.id.short())
+    }
+}
+
+/// A path that a runtime itself makes between image and container, and the exact form it has then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimePath {
+    /// Where.
+    pub path: RootPath,
+    /// In which form.
+    pub kind: RuntimePathKind,
+}
+
+/// The form of a [`RuntimePath`]. Anything else at that path is an ordinary change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuntimePathKind {
+    /// A directory owned by root, mode 0755, made where the image has none.
+    Directory,
+    /// An empty regular file, executable or not, owned by root: the target of a bind mount.
+    EmptyFile,
+    /// A symbolic link with this target, owned by root.
+    Symlink(Bytes),
+}

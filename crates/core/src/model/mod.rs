@@ -1,0 +1,19 @@
+//! The vocabulary: what a measurement consists of.
+
+mod bytes;
+mod change;
+mod container;
+mod coverage;
+mod digest;
+mod measurement;
+mod path;
+
+pub use bytes::{Bytes, escape};
+pub use change::{Aspect, Aspects, Attributes, Change, ChangeKind, Device, FileType, Timestamp};
+pub use container::{
+    Container, ContainerId, Image, RuntimeKind, RuntimePath, RuntimePathKind, State,
+};
+pub use coverage::Gap;
+pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, ImageId};
+pub use measurement::{Baseline, Cost, EngineKind, LayerTrust, Measurement};
+pub use path::{PathError, RootPath};

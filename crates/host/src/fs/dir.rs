@@ -1,0 +1,242 @@
+//! A directory handle, and everything that is reached through one.
+
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
+use rustix::io::{Errno, Result};
+
+use super::{LINK_LIMIT, Stat, XATTR_LIMIT, read_limited};
+
+const OPEN_DIR: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NOATIME)
+    .union(OFlags::CLOEXEC);
+
+/// No component may be a link, and none may lead out of the directory.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+
+/// An open directory.
+///
+/// It is opened with `O_NOATIME`, which needs ownership or `CAP_FOWNER`: where that is missing,
+/// opening fails, because a check leaves no access time behind.
+#[derive(Debug)]
+pub struct Dir(OwnedFd);
+
+impl Dir {
+    /// Opens a directory by a path that the operator gave, following links in it.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn open(path: &Path) -> Result<Self> {
+        rustix::fs::open(path, OPEN_DIR.difference(OFlags::NOFOLLOW), Mode::empty()).map(Self)
+    }
+
+    /// Opens a directory some levels beneath this one; `.` is this one again.
+    ///
+    /// # Errors
+    /// Those of openat2(2): `ELOOP` for a link in the path, `EXDEV` for a path that leads out.
+    pub fn open_beneath(&self, path: &[u8]) -> Result<Self> {
+        rustix::fs::openat2(
+            &self.0,
+            OsStr::from_bytes(path),
+            OPEN_DIR,
+            Mode::empty(),
+            BENEATH,
+        )
+        .map(Self)
+    }
+
+    /// Opens a directory that is an entry of this one.
+    ///
+    /// # Errors
+    /// Those of openat(2): `ENOTDIR` or `ELOOP` when it is none.
+    pub fn child(&self, name: &[u8]) -> Result<Self> {
+        debug_assert!(!name.contains(&b'/'));
+        rustix::fs::openat(&self.0, OsStr::from_bytes(name), OPEN_DIR, Mode::empty()).map(Self)
+    }
+
+    /// Returns what this directory is.
+    ///
+    /// # Errors
+    /// Those of statx(2).
+    pub fn stat_self(&self) -> Result<Stat> {
+        let raw = rustix::fs::statx(&self.0, "", AtFlags::EMPTY_PATH, Stat::MASK)?;
+        Stat::decode(&raw).ok_or(Errno::IO)
+    }
+
+    /// Returns what an entry of this directory is, without following a link.
+    ///
+    /// # Errors
+    /// Those of statx(2): `ENOENT` when there is none.
+    pub fn stat(&self, name: &[u8]) -> Result<Stat> {
+        debug_assert!(!name.contains(&b'/'));
+        let raw = rustix::fs::statx(
+            &self.0,
+            OsStr::from_bytes(name),
+            AtFlags::SYMLINK_NOFOLLOW,
+            Stat::MASK,
+        )?;
+        Stat::decode(&raw).ok_or(Errno::IO)
+    }
+
+    /// Returns the target of a symbolic link that is an entry of this directory.
+    ///
+    /// # Errors
+    /// Those of readlinkat(2); `ENAMETOOLONG` beyond [`LINK_LIMIT`].
+    pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let target = rustix::fs::readlinkat(&self.0, OsStr::from_bytes(name), Vec::new())?;
+        if target.as_bytes().len() > LINK_LIMIT {
+            return Err(Errno::NAMETOOLONG);
+        }
+        Ok(target.into_bytes())
+    }
+
+    /// Reads a small regular file beneath this directory.
+    ///
+    /// # Errors
+    /// Those of opening and reading; `InvalidData` when it is longer than `limit` bytes or is not a
+    /// regular file.
+    pub fn read_file(&self, path: &[u8], limit: usize) -> std::io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY
+            | OFlags::NOFOLLOW
+            | OFlags::NOATIME
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat2(
+            &self.0,
+            OsStr::from_bytes(path),
+            flags,
+            Mode::empty(),
+            BENEATH,
+        )?;
+        let file = std::fs::File::from(fd);
+        if !file.metadata()?.is_file() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "not a regular file",
+            ));
+        }
+        read_limited(file, limit)
+    }
+
+    /// Returns the names of the extended attributes of an entry, each ended by a NUL byte, in
+    /// `buffer`, which is grown to [`XATTR_LIMIT`]. An empty `name` means this directory itself.
+    ///
+    /// # Errors
+    /// Those of llistxattr(2). A file system without attributes has none.
+    pub fn xattr_names<'b>(&self, name: &[u8], buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
+        buffer.resize(XATTR_LIMIT, 0);
+        let length = if name.is_empty() {
+            rustix::fs::flistxattr(&self.0, buffer.as_mut_slice())
+        } else {
+            rustix::fs::llistxattr(self.by_proc(name), buffer.as_mut_slice())
+        };
+        match length {
+            Ok(length) => Ok(&buffer[..length]),
+            Err(Errno::OPNOTSUPP) => Ok(&[]),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Returns the value of an extended attribute of an entry, or `None` when it has none of that
+    /// name. An empty `name` means this directory itself.
+    ///
+    /// # Errors
+    /// Those of lgetxattr(2).
+    pub fn xattr(
+        &self,
+        name: &[u8],
+        attribute: &[u8],
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Vec<u8>>> {
+        buffer.resize(XATTR_LIMIT, 0);
+        let attribute = OsStr::from_bytes(attribute);
+        let length = if name.is_empty() {
+            rustix::fs::fgetxattr(&self.0, attribute, buffer.as_mut_slice())
+        } else {
+            rustix::fs::lgetxattr(self.by_proc(name), attribute, buffer.as_mut_slice())
+        };
+        match length {
+            Ok(length) => Ok(Some(buffer[..length].to_vec())),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The path by which the `l*xattr` calls reach an entry of this directory: they take no
+    /// directory handle (listxattrat is Linux 6.13 and later), and opening a device or a FIFO to
+    /// ask would have effects.
+    fn by_proc(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = format!("/proc/self/fd/{}/", self.0.as_raw_fd()).into_bytes();
+        path.extend_from_slice(name);
+        path
+    }
+
+    /// Returns a reader of this directory's entries with a position of its own, starting at
+    /// `offset`: 0, or what [`DirReader::offset`] gave.
+    ///
+    /// # Errors
+    /// Those of openat(2) and lseek(2).
+    pub fn reader(&self, offset: u64) -> Result<DirReader> {
+        let fd = rustix::fs::openat(&self.0, c".", OPEN_DIR, Mode::empty())?;
+        if offset != 0 {
+            rustix::fs::seek(&fd, SeekFrom::Start(offset))?;
+        }
+        Ok(DirReader { fd, offset })
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Reads the entries of a directory in bounded portions.
+#[derive(Debug)]
+pub struct DirReader {
+    fd: OwnedFd,
+    offset: u64,
+}
+
+impl DirReader {
+    /// Bytes of one portion: about a thousand names.
+    const PORTION: usize = 32 << 10;
+
+    /// Gives each name of the next portion to `each`, `.` and `..` left out, and returns whether
+    /// there may be more.
+    ///
+    /// # Errors
+    /// Those of getdents64(2).
+    pub fn next_portion(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool> {
+        let mut buffer = [MaybeUninit::<u8>::uninit(); Self::PORTION];
+        let mut entries = RawDir::new(&self.fd, &mut buffer);
+        let mut any = false;
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            any = true;
+            self.offset = entry.next_entry_cookie();
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                each(name);
+            }
+            if entries.is_buffer_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Returns the position after the last name given, for [`Dir::reader`].
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}

@@ -1,0 +1,113 @@
+//! The content of regular files.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+
+use plimsoll_core::model::FileType;
+use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
+use rustix::io::{Errno, Result};
+
+use super::{Dir, Stat};
+
+/// Opens a regular file that is an entry of a directory, without following a link, waiting for
+/// anything or leaving an access time behind, and returns it with what it is.
+///
+/// # Errors
+/// Those of openat(2); `ESTALE` when the entry is no regular file any more.
+pub fn open_regular(dir: &Dir, name: &[u8]) -> Result<(OwnedFd, Stat)> {
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty())?;
+    let raw = rustix::fs::statx(&fd, "", rustix::fs::AtFlags::EMPTY_PATH, Stat::MASK)?;
+    let stat = Stat::decode(&raw).ok_or(Errno::IO)?;
+    if stat.file_type != FileType::File {
+        return Err(Errno::STALE);
+    }
+    Ok((fd, stat))
+}
+
+/// Fills `buffer` from `offset` on, as far as the file reaches, and returns how much that was.
+///
+/// # Errors
+/// Those of pread(2).
+pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match rustix::io::pread(&fd, &mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(filled)
+}
+
+/// The outcome of [`compare`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// Whether any byte differs.
+    pub differs: bool,
+    /// Bytes read from both files together.
+    pub bytes_read: u64,
+}
+
+/// Bytes read from each file at a time.
+const PORTION: usize = 128 << 10;
+
+/// Compares the first `size` bytes of two files. Holes on both sides are stepped over, so a sparse
+/// file costs what it holds, not what it claims.
+///
+/// # Errors
+/// Those of lseek(2) and pread(2).
+pub fn compare(a: impl AsFd, b: impl AsFd, size: u64) -> Result<Difference> {
+    let mut buffers = (vec![0; PORTION], vec![0; PORTION]);
+    let mut result = Difference {
+        differs: false,
+        bytes_read: 0,
+    };
+    if size > PORTION as u64 {
+        for fd in [a.as_fd(), b.as_fd()] {
+            // Advice only: where it is refused, reading is merely slower.
+            #[expect(clippy::let_underscore_must_use, reason = "advice only")]
+            let _ = rustix::fs::fadvise(fd, 0, None, Advice::Sequential);
+        }
+    }
+    let mut offset = 0;
+    while offset < size {
+        if size > PORTION as u64 {
+            let next = next_data(a.as_fd(), offset, size)?.min(next_data(b.as_fd(), offset, size)?);
+            if next >= size {
+                break;
+            }
+            offset = next;
+        }
+        let want = usize::try_from(size - offset)
+            .unwrap_or(PORTION)
+            .min(PORTION);
+        let read_a = read_at(&a, &mut buffers.0[..want], offset)?;
+        let read_b = read_at(&b, &mut buffers.1[..want], offset)?;
+        result.bytes_read += (read_a + read_b) as u64;
+        if read_a != want || read_b != want {
+            // One of them became shorter meanwhile.
+            return Err(Errno::STALE);
+        }
+        if buffers.0[..want] != buffers.1[..want] {
+            result.differs = true;
+            break;
+        }
+        offset += want as u64;
+    }
+    Ok(result)
+}
+
+/// Returns where the next data begins at or after `offset`; `size` when only a hole is left.
+fn next_data(fd: impl AsFd, offset: u64, size: u64) -> Result<u64> {
+    match rustix::fs::seek(fd, SeekFrom::Data(offset)) {
+        Ok(at) => Ok(at),
+        Err(Errno::NXIO) => Ok(size),
+        Err(Errno::INVAL) => Ok(offset),
+        Err(errno) => Err(errno),
+    }
+}

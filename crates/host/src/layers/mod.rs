@@ -1,0 +1,106 @@
+//! RESOLVE: where the two sides of a container lie.
+//!
+//! A runtime adapter fills these in; an engine reads them. Every directory is a handle that was
+//! opened beneath the runtime's own root with no link followed, so an engine never sees a host path
+//! that a container could have influenced.
+
+use std::path::PathBuf;
+
+use plimsoll_core::model::{DiffId, RuntimePath};
+
+use crate::fs::Dir;
+
+/// Where a container's two sides lie.
+#[derive(Debug)]
+pub enum LayerStack {
+    /// Overlayfs: a writable directory over read-only ones.
+    Overlay(OverlayStack),
+    /// Btrfs: a subvolume that is a snapshot of the image's.
+    Btrfs(BtrfsStack),
+    /// Two whole trees.
+    Plain(PlainStack),
+}
+
+/// One directory of an overlay.
+#[derive(Debug)]
+pub struct Layer {
+    /// The directory.
+    pub dir: Dir,
+    /// Its path on the host, to show.
+    pub path: PathBuf,
+    /// Which image layer it is, where that is known.
+    pub diff_id: Option<DiffId>,
+}
+
+/// The layers of an overlay mount, or of what would be mounted when the container starts.
+#[derive(Debug)]
+pub struct OverlayStack {
+    /// The writable layer.
+    pub upper: Layer,
+    /// The work directory, where it is known: its index names hard links that were written to.
+    pub work: Option<Dir>,
+    /// Layers that the runtime itself put between image and container (Docker's `-init`), top first.
+    pub injected: Vec<Layer>,
+    /// What those layers may hold.
+    pub injected_paths: Vec<RuntimePath>,
+    /// The image's layers, top first.
+    pub image: Vec<Layer>,
+    /// Data-only lower layers, top first: reached by metacopy redirects alone.
+    pub data_only: Vec<Layer>,
+    /// Which attribute namespace carries the overlay's marks.
+    pub marks: MarkNamespace,
+}
+
+/// Where overlayfs keeps its marks (kernel `Documentation/filesystems/overlayfs.rst`, "User xattr").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkNamespace {
+    /// `trusted.overlay.`
+    Trusted,
+    /// `user.overlay.`, with the mount option `userxattr`.
+    User,
+}
+
+impl MarkNamespace {
+    /// Returns the prefix of the marks' names.
+    #[must_use]
+    pub fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Trusted => b"trusted.overlay.",
+            Self::User => b"user.overlay.",
+        }
+    }
+}
+
+/// The subvolumes of a container on Btrfs.
+#[derive(Debug)]
+pub struct BtrfsStack {
+    /// A directory of the same file system that is not inside the container: every tree is read
+    /// through it, so that nothing is opened that the container could watch.
+    pub anchor: Dir,
+    /// The container's subvolume.
+    pub container: Subvolume,
+    /// Subvolume that the runtime put between image and container (Docker's `-init`).
+    pub injected: Option<Subvolume>,
+    /// What that subvolume may differ in from the image's.
+    pub injected_paths: Vec<RuntimePath>,
+    /// The subvolume of the image's top layer.
+    pub image: Subvolume,
+}
+
+/// A Btrfs subvolume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subvolume {
+    /// The id of its tree.
+    pub id: u64,
+    /// Its path on the host: to show, and for the digest engine to open.
+    pub path: PathBuf,
+}
+
+/// Two whole trees.
+#[derive(Debug)]
+pub struct PlainStack {
+    /// The image's tree.
+    pub image: Layer,
+    /// The container's tree.
+    pub container: Layer,
+}

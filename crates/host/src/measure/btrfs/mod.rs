@@ -1,0 +1,1 @@
+//! Btrfs engine: what generations and extents say.

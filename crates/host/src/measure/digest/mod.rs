@@ -1,0 +1,1 @@
+//! Digest engine: every file of both sides read and hashed.

@@ -1,0 +1,205 @@
+//! COMPARE: which paths differ between the two sides of a layer stack.
+//!
+//! Every engine is a [`Pair`]: two trees that can be looked into, and what the storage driver knows
+//! about where they may differ. One [`walk`] drives all of them, so that added, deleted, replaced
+//! and changed mean the same everywhere.
+
+pub mod btrfs;
+pub mod digest;
+pub mod overlay;
+pub mod walk;
+
+use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
+
+/// Which of the two trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The reference: the image, with what the runtime itself put over it.
+    Image,
+    /// The container.
+    Container,
+}
+
+/// Why one path could not be seen. The walk turns it into a gap at that path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Trouble(pub String);
+
+impl From<rustix::io::Errno> for Trouble {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(std::io::Error::from(errno).to_string())
+    }
+}
+
+/// What is known about the content of two regular files of equal size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// The same bytes: shared on disk, or compared.
+    Same,
+    /// Other bytes.
+    Different,
+    /// Metadata alone cannot tell, and it was not asked to look closer.
+    Undecided,
+    /// A worker is looking; [`Pair::settle`] will tell.
+    Pending(u64),
+}
+
+/// When the content of a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Confirm {
+    /// When metadata cannot decide (the default): exact, and reads the least.
+    #[default]
+    Auto,
+    /// Each candidate is read, whatever metadata says.
+    Always,
+    /// Never: the paper's pure mechanism.
+    Never,
+}
+
+/// Names read from directories, packed.
+#[derive(Debug, Default)]
+pub struct Names {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Names {
+    /// Adds one name.
+    pub fn push(&mut self, name: &[u8]) {
+        self.bytes.extend_from_slice(name);
+        self.ends
+            .push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+    }
+
+    /// Forgets all names, keeping the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Returns how many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Returns the name at `index`.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(index)? as usize;
+        let start = if index == 0 {
+            0
+        } else {
+            *self.ends.get(index - 1)? as usize
+        };
+        self.bytes.get(start..end)
+    }
+}
+
+/// Which entries of a directory are wanted.
+#[derive(Debug)]
+pub enum Listing<'a, N> {
+    /// Of a directory that both sides have at one path: every name beneath which they may differ,
+    /// and perhaps more.
+    Suspects {
+        /// The image's directory.
+        image: &'a N,
+        /// The container's directory.
+        container: &'a N,
+    },
+    /// Of a directory on one side: every name.
+    All {
+        /// On which side.
+        side: Side,
+        /// The directory.
+        dir: &'a N,
+    },
+}
+
+/// Two trees and what the storage driver knows about their differences.
+///
+/// A `Node` is one object of one tree. It may hold file descriptors; the walk keeps at most
+/// [`walk::OPEN_LEVELS`] levels of directory nodes alive at once and looks the others up again.
+pub trait Pair {
+    /// An object of one of the trees.
+    type Node;
+    /// Where a listing stands between two calls of [`Pair::list`].
+    type Cursor: Default;
+
+    /// Returns the root directory of one tree.
+    ///
+    /// # Errors
+    /// [`Trouble`] when it cannot be read: nothing can be compared then.
+    fn root(&mut self, side: Side) -> Result<Self::Node, Trouble>;
+
+    /// Adds a bounded number of names to `out` and returns whether there are more. A name may come
+    /// more than once only for [`Listing::Suspects`], and then the walk looks at it once a call.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the directory cannot be read, or moved while it was read.
+    fn list(
+        &mut self,
+        what: Listing<'_, Self::Node>,
+        cursor: &mut Self::Cursor,
+        out: &mut Names,
+    ) -> Result<bool, Trouble>;
+
+    /// Returns the object of this name in a directory; `None` when there is none, and when `dir` is
+    /// not a directory.
+    ///
+    /// # Errors
+    /// [`Trouble`] when that cannot be known.
+    fn lookup(
+        &mut self,
+        side: Side,
+        dir: &Self::Node,
+        name: &[u8],
+    ) -> Result<Option<Self::Node>, Trouble>;
+
+    /// Whether both are proven to be the same with everything beneath them, by identity alone.
+    fn proven_same(&self, image: &Self::Node, container: &Self::Node) -> bool;
+
+    /// Returns the attributes. Sizes of directories and such are 0.
+    ///
+    /// # Errors
+    /// [`Trouble`] when they cannot be read.
+    fn attributes(&mut self, side: Side, node: &Self::Node) -> Result<Attributes, Trouble>;
+
+    /// Returns the extended attributes that a process in the container sees, sorted by name.
+    ///
+    /// # Errors
+    /// [`Trouble`] when they cannot be read, or are larger than the kernel allows.
+    fn xattrs(&mut self, side: Side, node: &Self::Node) -> Result<Vec<(Bytes, Bytes)>, Trouble>;
+
+    /// Compares two regular files of equal size.
+    ///
+    /// # Errors
+    /// [`Trouble`] when that cannot be known.
+    fn same_content(
+        &mut self,
+        image: &Self::Node,
+        container: &Self::Node,
+    ) -> Result<Content, Trouble>;
+
+    /// Waits for a [`Content::Pending`] and returns its ticket and outcome; `None` when none is
+    /// under way. With `all` false it returns `None` as well while there is room for more.
+    fn settle(&mut self, all: bool) -> Option<(u64, Result<Content, Trouble>)> {
+        let _ = all;
+        None
+    }
+
+    /// Returns where the driver knows an object of the container to come from, if from elsewhere.
+    fn renamed_from(&mut self, container: &Self::Node) -> Option<RootPath>;
+
+    /// Returns the image layer that an object of the image lies in, where layers can be told apart.
+    fn origin(&self, image: &Self::Node) -> Option<DiffId>;
+
+    /// Returns directory entries or tree items read so far, and bytes of file content read so far.
+    fn cost(&self) -> (u64, u64);
+}

@@ -1,0 +1,1 @@
+//! Overlay engine: what the upper layer says.

@@ -1,0 +1,47 @@
+//! What this process may see.
+
+use plimsoll_core::model::Gap;
+use rustix::thread::{CapabilitySet, capabilities};
+
+/// Returns a gap for each privilege that is missing, with its consequence.
+///
+/// Without `CAP_SYS_ADMIN` in the initial user namespace the kernel does not refuse to list
+/// `trusted.*` attributes, it leaves them out (`fs/xattr.c`, `simple_xattr_list` and
+/// `xattr_permission`), and `BTRFS_IOC_TREE_SEARCH_V2` fails: a check would be wrong in silence.
+#[must_use]
+pub fn missing() -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    let effective = capabilities(None)
+        .map(|sets| sets.effective)
+        .unwrap_or(CapabilitySet::empty());
+    for (capability, name, consequence) in [
+        (
+            CapabilitySet::SYS_ADMIN,
+            "CAP_SYS_ADMIN",
+            "overlay marks and Btrfs trees are hidden from this process: run as root",
+        ),
+        (
+            CapabilitySet::DAC_READ_SEARCH,
+            "CAP_DAC_READ_SEARCH",
+            "directories of other users cannot be read: run as root",
+        ),
+    ] {
+        if !effective.contains(capability) {
+            gaps.push(Gap::new(name, consequence));
+        }
+    }
+    if gaps.is_empty() && !in_initial_user_namespace() {
+        gaps.push(Gap::new(
+            "user namespace",
+            "overlay marks and Btrfs trees are hidden outside the initial user namespace: run on the host",
+        ));
+    }
+    gaps
+}
+
+/// Whether this process is in the initial user namespace: the only one whose map is the identity
+/// over all 2^32 - 1 ids.
+fn in_initial_user_namespace() -> bool {
+    crate::fs::read_small("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+}

@@ -1,0 +1,63 @@
+//! FIND: which containers exist, and where their layers lie.
+//!
+//! To add a runtime: a folder here that implements [`Runtime`], and one line in the table that
+//! `inspect` builds from a request.
+
+pub mod docker;
+pub mod mountinfo;
+pub mod overlay_mount;
+pub mod tree;
+
+use plimsoll_core::model::{Container, Gap};
+
+use crate::layers::LayerStack;
+
+/// Why a runtime could not be asked, or a container not be located.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// Something that the operator can mend: the text names the thing and the way out.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The container's storage driver has no engine. `--engine digest` may still do it.
+    #[error(
+        "storage driver \"{driver}\" keeps no metadata that Plimsoll can compare: use --engine digest"
+    )]
+    UnsupportedDriver {
+        /// The driver's name as the runtime's record gives it, escaped.
+        driver: String,
+    },
+    /// The runtime's records contradict each other or lead outside its data root.
+    #[error("the records of the runtime are not consistent: {0}")]
+    Inconsistent(String),
+    /// The container went away.
+    #[error("the container is gone")]
+    Gone,
+}
+
+/// A container whose layers were found.
+#[derive(Debug)]
+pub struct Located {
+    /// The two sides.
+    pub stack: LayerStack,
+    /// What could not be seen, or is contradictory, about where they lie.
+    pub gaps: Vec<Gap>,
+}
+
+/// One place where containers live.
+pub trait Runtime {
+    /// Returns every container of this runtime, in any state, sorted by name, and what of its
+    /// records could not be read.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] when the runtime's records cannot be read at all.
+    fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError>;
+
+    /// Finds the layers of one of its containers.
+    ///
+    /// With `plain` a driver without an engine is located as two whole trees where it can be.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when they cannot be found or do not make sense.
+    fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError>;
+}

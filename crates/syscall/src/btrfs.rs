@@ -1,0 +1,1 @@
+//! ioctls of Btrfs (kernel `include/uapi/linux/btrfs.h`).

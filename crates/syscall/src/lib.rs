@@ -1,0 +1,7 @@
+//! The only unsafe code of Plimsoll: kernel calls that rustix lacks, behind safe functions.
+//!
+//! A borrowed file descriptor goes in, bytes or integers come out. Nothing here decodes, decides or
+//! logs; buffers are the caller's, and every length that the kernel returns is checked against them.
+
+pub mod btrfs;
+pub mod fiemap;
