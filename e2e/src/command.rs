@@ -1,0 +1,45 @@
+//! Programs that the tests run.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Whether a program is on the search path.
+#[must_use]
+pub fn exists(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir| dir.join(program).is_file())
+}
+
+/// Runs a program to its end and returns its standard output.
+///
+/// # Panics
+/// When it cannot be started or fails; the message holds its standard error.
+pub fn run(program: impl AsRef<Path>, args: &[&str]) -> String {
+    let program = program.as_ref();
+    let output = Command::new(program)
+        .args(args)
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .output()
+        .unwrap_or_else(|e| panic!("{} cannot be started: {e}", program.display()));
+    assert!(
+        output.status.success(),
+        "{} {} failed: {}",
+        program.display(),
+        args.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a shell script and returns its standard output.
+///
+/// # Panics
+/// When a command in it fails.
+pub fn shell(script: &str) -> String {
+    run("/bin/bash", &["-euo", "pipefail", "-c", script])
+}

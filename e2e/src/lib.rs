@@ -1,0 +1,45 @@
+//! The harness of the tests that need root, real file systems and real runtimes.
+//!
+//! Never shipped. A failure of the harness itself is a panic with the command that failed: there is
+//! nothing a test could do about it.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a harness fails by panicking, loudly"
+)]
+
+pub mod brute;
+pub mod command;
+pub mod loopfs;
+pub mod overlay;
+
+/// Whether this run must not skip anything.
+#[must_use]
+pub fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|v| v == "true")
+}
+
+/// Returns why tests that need root and these programs cannot run here; `None` when they can.
+#[must_use]
+pub fn missing(programs: &[&str]) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("not root".into());
+    }
+    programs
+        .iter()
+        .find(|program| !command::exists(program))
+        .map(|program| format!("{program} is not installed"))
+}
+
+/// Leaves the test, loudly, when it cannot run here; fails it in CI, where nothing may be skipped.
+#[macro_export]
+macro_rules! require {
+    ($($program:expr),* $(,)?) => {
+        if let Some(why) = $crate::missing(&[$($program),*]) {
+            assert!(!$crate::in_ci(), "cannot run here, and in CI nothing is skipped: {why}");
+            eprintln!("SKIPPED {}: {why}", module_path!());
+            return;
+        }
+    };
+}
