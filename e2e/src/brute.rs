@@ -62,7 +62,8 @@ fn compare_object(image: &Path, container: &Path, path: &str, out: &mut Differen
             added_beneath(container, &after, path, out);
         }
         (Some(before), Some(after)) => {
-            if kind(&before, image) != kind(&after, container) {
+            let is_root = path.is_empty();
+            if kind(&before, image, is_root) != kind(&after, container, is_root) {
                 out.insert(shown.to_owned(), ('T', Vec::new()));
                 added_beneath(container, &after, path, out);
                 return;
@@ -124,19 +125,14 @@ fn stat(path: &Path) -> Option<Metadata> {
 
 /// The file type; the root of a nested subvolume is told by its device number, which differs from
 /// its parent directory's, and by Btrfs giving such roots inode 256.
-fn kind(metadata: &Metadata, path: &Path) -> &'static str {
+fn kind(metadata: &Metadata, path: &Path, is_root: bool) -> &'static str {
     let t = metadata.file_type();
     if t.is_dir() {
         let parent = path
             .parent()
             .and_then(|p| std::fs::symlink_metadata(p).ok());
         let crosses = parent.is_some_and(|p| p.dev() != metadata.dev());
-        if crosses
-            && metadata.ino() == 256
-            && path
-                .file_name()
-                .is_some_and(|n| n != "image" && n != "container")
-        {
+        if crosses && metadata.ino() == 256 && !is_root {
             return "subvolume";
         }
         "directory"
