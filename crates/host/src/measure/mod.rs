@@ -5,8 +5,11 @@
 //! and changed mean the same everywhere.
 
 pub mod btrfs;
+mod compare;
 pub mod digest;
+pub mod outcome;
 pub mod overlay;
+pub mod paths;
 pub mod walk;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
@@ -132,6 +135,10 @@ pub trait Pair {
     /// Where a listing stands between two calls of [`Pair::list`].
     type Cursor: Default;
 
+    /// Whether an object that is compared and found the same is a copy that the driver keeps of it,
+    /// which is worth counting.
+    const KEEPS_COPIES: bool;
+
     /// Returns the root directory of one tree.
     ///
     /// # Errors
@@ -164,6 +171,10 @@ pub trait Pair {
 
     /// Whether both are proven to be the same with everything beneath them, by identity alone.
     fn proven_same(&self, image: &Self::Node, container: &Self::Node) -> bool;
+
+    /// Returns what tells an object of one tree from all others: for a directory that was looked up
+    /// again, whether it is still the same one.
+    fn identity(&self, node: &Self::Node) -> (u64, u64);
 
     /// Returns the attributes. Sizes of directories and such are 0.
     ///
