@@ -67,8 +67,7 @@ impl Dir {
     /// # Errors
     /// Those of statx(2).
     pub fn stat_self(&self) -> Result<Stat> {
-        let raw = rustix::fs::statx(&self.0, "", AtFlags::EMPTY_PATH, Stat::MASK)?;
-        Stat::decode(&raw).ok_or(Errno::IO)
+        super::stat_fd(&self.0)
     }
 
     /// Returns what an entry of this directory is, without following a link.

@@ -59,7 +59,7 @@ impl<'p, P: Pair> Comparison<'p, P> {
                 return None;
             }
         };
-        let renamed_from = self.pair.renamed_from(container);
+        let renamed_from = self.pair.renamed_from(container, path);
         let change = Change {
             renamed_from,
             ..bare(path, ChangeKind::Added)

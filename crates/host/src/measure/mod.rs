@@ -80,6 +80,13 @@ impl Names {
         self.ends.clear();
     }
 
+    /// Forgets all names but the first `length`.
+    pub fn truncate(&mut self, length: usize) {
+        self.ends.truncate(length);
+        self.bytes
+            .truncate(self.ends.last().map_or(0, |end| *end as usize));
+    }
+
     /// Returns how many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -205,8 +212,9 @@ pub trait Pair {
         None
     }
 
-    /// Returns where the driver knows an object of the container to come from, if from elsewhere.
-    fn renamed_from(&mut self, container: &Self::Node) -> Option<RootPath>;
+    /// Returns where the driver knows an object of the container, which is at `path` now, to come
+    /// from, if from elsewhere.
+    fn renamed_from(&mut self, container: &Self::Node, path: &RootPath) -> Option<RootPath>;
 
     /// Returns the image layer that an object of the image lies in, where layers can be told apart.
     fn origin(&self, image: &Self::Node) -> Option<DiffId>;
