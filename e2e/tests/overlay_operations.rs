@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use plimsoll_core::model::{Measurement, RootPath};
+use plimsoll_core::model::{Algorithm, Change, EngineKind, Measurement, RootPath};
 use plimsoll_e2e::loopfs::{Kind, LoopFs};
 use plimsoll_e2e::operations::{OPERATIONS, build_image};
 use plimsoll_e2e::overlay::Overlay;
 use plimsoll_e2e::{brute, require};
 use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
+use plimsoll_host::measure::Confirm;
 
 fn check(overlay: &Overlay, paths: Vec<RootPath>, options: Options) -> Measurement {
     let request = Request {
@@ -63,6 +64,9 @@ fn operations(kind: Kind, options: &str) {
                 operation.name, measurement.gaps
             ));
         }
+        if options.is_empty() {
+            wrong.extend(other_ways(operation.name, &overlay, &measurement));
+        }
         // Only some paths: each must be told as the whole check tells it.
         for path in [
             "/bin/tool",
@@ -114,6 +118,65 @@ fn operations(kind: Kind, options: &str) {
         "only {performed} of {} operations worked",
         OPERATIONS.len()
     );
+}
+
+/// The digest engine and `--confirm always` must say the same; `--confirm never` reads nothing and
+/// may say more, but not without saying that it is not confirmed.
+fn other_ways(name: &str, overlay: &Overlay, exact: &Measurement) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let expected = brute::of_changes(&exact.changes);
+    for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Blake3] {
+        let options = Options {
+            engine: Some(EngineKind::Digest),
+            algorithm,
+            jobs: 2,
+            ..Options::default()
+        };
+        let digest = check(overlay, Vec::new(), options);
+        if brute::of_changes(&digest.changes) != expected || !digest.gaps.is_empty() {
+            wrong.push(format!(
+                "{name}: {algorithm:?} says {:?}, {:?}",
+                digest.changes, digest.gaps
+            ));
+        }
+    }
+    let always = check(
+        overlay,
+        Vec::new(),
+        Options {
+            confirm: Confirm::Always,
+            ..Options::default()
+        },
+    );
+    if always.changes != exact.changes {
+        wrong.push(format!(
+            "{name}: --confirm always says {:?}",
+            always.changes
+        ));
+    }
+    let never = check(
+        overlay,
+        Vec::new(),
+        Options {
+            confirm: Confirm::Never,
+            ..Options::default()
+        },
+    );
+    assert_eq!(
+        never.cost.bytes_read, 0,
+        "{name}: --confirm never read content"
+    );
+    let confirmed = |changes: &[Change]| {
+        let told = changes
+            .iter()
+            .filter(|c| c.confirmed || expected.contains_key(&c.path.to_string()));
+        brute::of_changes(&told.cloned().collect::<Vec<_>>())
+    };
+    let paths = |d: &brute::Differences| d.keys().cloned().collect::<Vec<_>>();
+    if paths(&confirmed(&never.changes)) != paths(&expected) {
+        wrong.push(format!("{name}: --confirm never says {:?}", never.changes));
+    }
+    wrong
 }
 
 #[test]

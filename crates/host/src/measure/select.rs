@@ -1,13 +1,20 @@
 //! Which engine compares a layer stack, and the measurement that comes of it.
 
+use std::fs::File;
+use std::io::BufReader;
+use std::os::unix::ffi::OsStrExt as _;
+
 use plimsoll_core::model::{
     Baseline, Container, Cost, EngineKind, Gap, LayerTrust, Measurement, RootPath, RuntimePath,
+    escape,
 };
 
+use super::digest::baseline::BaselinePair;
+use super::digest::{DigestPair, Readable};
 use super::outcome::{Limits, Outcome};
 use super::overlay::OverlayPair;
 use super::{Options, Pair, Trouble, paths, walk};
-use crate::layers::LayerStack;
+use crate::layers::{LayerStack, OverlayStack};
 
 /// Compares the two sides of a container.
 ///
@@ -58,12 +65,7 @@ impl Run<'_> {
         match (stack, wanted) {
             (LayerStack::Overlay(stack), None | Some(EngineKind::Overlay)) => {
                 self.outcome = self.run(&mut OverlayPair::container(stack, confirm)?);
-                for layer in 0..stack.injected.len() {
-                    if let Some(mut pair) = OverlayPair::injected(stack, layer, confirm) {
-                        let injected = self.run(&mut pair);
-                        self.add_injected(injected, &stack.injected_paths);
-                    }
-                }
+                self.injected_layers(stack);
                 // A directory that is being removed lists as empty: that is no answer.
                 if stack.upper.dir.stat_self()?.links == 0 {
                     self.outcome.gaps.push(Gap::new(
@@ -72,6 +74,17 @@ impl Run<'_> {
                     ));
                 }
                 Ok(EngineKind::Overlay)
+            }
+            (LayerStack::Overlay(stack), Some(EngineKind::Digest)) => {
+                let mut trees = OverlayPair::container(stack, confirm)?;
+                trees.look_at_everything();
+                self.digest(trees)?;
+                self.injected_layers(stack);
+                Ok(EngineKind::Digest)
+            }
+            (LayerStack::Plain(stack), None | Some(EngineKind::Digest)) => {
+                self.digest(OverlayPair::plain(stack, confirm))?;
+                Ok(EngineKind::Digest)
             }
             (stack, wanted) => Err(Trouble(format!(
                 "the {} engine cannot compare {}: leave --engine out, or use --engine digest",
@@ -82,6 +95,36 @@ impl Run<'_> {
                     LayerStack::Plain(_) => "plain trees",
                 }
             ))),
+        }
+    }
+
+    /// Compares two trees by digests: each other's, or those of a stored baseline.
+    fn digest<P: Readable>(&mut self, trees: P) -> Result<(), Trouble> {
+        let (algorithm, jobs) = (self.options.algorithm, self.options.jobs);
+        self.outcome = match &self.options.baseline {
+            None => self.run(&mut DigestPair::new(trees, algorithm, jobs)),
+            Some(path) => {
+                let failed = |why: String| {
+                    Trouble(format!(
+                        "the baseline {}: {why}",
+                        escape(path.as_os_str().as_bytes())
+                    ))
+                };
+                let file = File::open(path).map_err(|e| failed(e.to_string()))?;
+                let pair = BaselinePair::read(&mut BufReader::new(file), trees, jobs);
+                self.run(&mut pair.map_err(|e| failed(e.to_string()))?)
+            }
+        };
+        Ok(())
+    }
+
+    /// Compares the layers that the runtime put between image and container with the image.
+    fn injected_layers(&mut self, stack: &OverlayStack) {
+        for layer in 0..stack.injected.len() {
+            if let Some(mut pair) = OverlayPair::injected(stack, layer, self.options.confirm) {
+                let injected = self.run(&mut pair);
+                self.add_injected(injected, &stack.injected_paths);
+            }
         }
     }
 
