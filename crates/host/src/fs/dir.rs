@@ -67,8 +67,7 @@ impl Dir {
     /// # Errors
     /// Those of statx(2).
     pub fn stat_self(&self) -> Result<Stat> {
-        let raw = rustix::fs::statx(&self.0, "", AtFlags::EMPTY_PATH, Stat::MASK)?;
-        Stat::decode(&raw).ok_or(Errno::IO)
+        super::stat_fd(&self.0)
     }
 
     /// Returns what an entry of this directory is, without following a link.
@@ -179,17 +178,17 @@ impl Dir {
         path
     }
 
-    /// Returns a reader of this directory's entries with a position of its own, starting at
-    /// `offset`: 0, or what [`DirReader::offset`] gave.
+    /// Returns a reader of this directory's entries, starting at `offset`: 0, or what
+    /// [`DirReader::offset`] gave. The position is the handle's own, so one reader at a time.
     ///
     /// # Errors
-    /// Those of openat(2) and lseek(2).
-    pub fn reader(&self, offset: u64) -> Result<DirReader> {
-        let fd = rustix::fs::openat(&self.0, c".", OPEN_DIR, Mode::empty())?;
-        if offset != 0 {
-            rustix::fs::seek(&fd, SeekFrom::Start(offset))?;
-        }
-        Ok(DirReader { fd, offset })
+    /// Those of lseek(2).
+    pub fn reader(&self, offset: u64) -> Result<DirReader<'_>> {
+        rustix::fs::seek(&self.0, SeekFrom::Start(offset))?;
+        Ok(DirReader {
+            fd: self.0.as_fd(),
+            offset,
+        })
     }
 }
 
@@ -201,12 +200,12 @@ impl AsFd for Dir {
 
 /// Reads the entries of a directory in bounded portions.
 #[derive(Debug)]
-pub struct DirReader {
-    fd: OwnedFd,
+pub struct DirReader<'a> {
+    fd: BorrowedFd<'a>,
     offset: u64,
 }
 
-impl DirReader {
+impl DirReader<'_> {
     /// Bytes of one portion: about a thousand names.
     const PORTION: usize = 32 << 10;
 
@@ -217,7 +216,7 @@ impl DirReader {
     /// Those of getdents64(2).
     pub fn next_portion(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool> {
         let mut buffer = [MaybeUninit::<u8>::uninit(); Self::PORTION];
-        let mut entries = RawDir::new(&self.fd, &mut buffer);
+        let mut entries = RawDir::new(self.fd, &mut buffer);
         let mut any = false;
         while let Some(entry) = entries.next() {
             let entry = entry?;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use plimsoll_core::model::FileType;
-use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
+use rustix::fs::{Advice, AtFlags, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, Result};
 
 use super::{Dir, Stat};
@@ -19,12 +19,20 @@ pub fn open_regular(dir: &Dir, name: &[u8]) -> Result<(OwnedFd, Stat)> {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty())?;
-    let raw = rustix::fs::statx(&fd, "", rustix::fs::AtFlags::EMPTY_PATH, Stat::MASK)?;
-    let stat = Stat::decode(&raw).ok_or(Errno::IO)?;
+    let stat = stat_fd(&fd)?;
     if stat.file_type != FileType::File {
         return Err(Errno::STALE);
     }
     Ok((fd, stat))
+}
+
+/// Returns what an open file is.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn stat_fd(fd: impl AsFd) -> Result<Stat> {
+    let raw = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, Stat::MASK)?;
+    Stat::decode(&raw).ok_or(Errno::IO)
 }
 
 /// Fills `buffer` from `offset` on, as far as the file reaches, and returns how much that was.

@@ -6,7 +6,7 @@ mod file;
 mod stat;
 
 pub use dir::{Dir, DirReader};
-pub use file::{Difference, compare, open_regular, read_at};
+pub use file::{Difference, compare, open_regular, read_at, stat_fd};
 pub use stat::Stat;
 
 use std::io::Read as _;

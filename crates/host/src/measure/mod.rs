@@ -5,8 +5,11 @@
 //! and changed mean the same everywhere.
 
 pub mod btrfs;
+mod compare;
 pub mod digest;
+pub mod outcome;
 pub mod overlay;
+pub mod paths;
 pub mod walk;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
@@ -77,6 +80,13 @@ impl Names {
         self.ends.clear();
     }
 
+    /// Forgets all names but the first `length`.
+    pub fn truncate(&mut self, length: usize) {
+        self.ends.truncate(length);
+        self.bytes
+            .truncate(self.ends.last().map_or(0, |end| *end as usize));
+    }
+
     /// Returns how many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -132,6 +142,10 @@ pub trait Pair {
     /// Where a listing stands between two calls of [`Pair::list`].
     type Cursor: Default;
 
+    /// Whether an object that is compared and found the same is a copy that the driver keeps of it,
+    /// which is worth counting.
+    const KEEPS_COPIES: bool;
+
     /// Returns the root directory of one tree.
     ///
     /// # Errors
@@ -165,6 +179,10 @@ pub trait Pair {
     /// Whether both are proven to be the same with everything beneath them, by identity alone.
     fn proven_same(&self, image: &Self::Node, container: &Self::Node) -> bool;
 
+    /// Returns what tells an object of one tree from all others: for a directory that was looked up
+    /// again, whether it is still the same one.
+    fn identity(&self, node: &Self::Node) -> (u64, u64);
+
     /// Returns the attributes. Sizes of directories and such are 0.
     ///
     /// # Errors
@@ -194,8 +212,9 @@ pub trait Pair {
         None
     }
 
-    /// Returns where the driver knows an object of the container to come from, if from elsewhere.
-    fn renamed_from(&mut self, container: &Self::Node) -> Option<RootPath>;
+    /// Returns where the driver knows an object of the container, which is at `path` now, to come
+    /// from, if from elsewhere.
+    fn renamed_from(&mut self, container: &Self::Node, path: &RootPath) -> Option<RootPath>;
 
     /// Returns the image layer that an object of the image lies in, where layers can be told apart.
     fn origin(&self, image: &Self::Node) -> Option<DiffId>;

@@ -1,1 +1,452 @@
 //! Overlay engine: what the upper layer says.
+//!
+//! Overlayfs copies a file up before the first byte of it changes, and what upper says of an image
+//! path is sticky: a copy can become a whiteout, never absent again. So a path without an entry of
+//! its own in upper, without a mark on a directory above it and without an index entry is the
+//! lower's file, unchanged, and only upper has to be walked (kernel `fs/overlayfs/copy_up.c`,
+//! `namei.c`, `dir.c`).
+
+mod content;
+mod index;
+mod marks;
+mod node;
+
+use std::rc::Rc;
+
+use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
+
+use self::content::Sharing;
+use self::index::Index;
+use self::marks::MarkReader;
+pub use self::node::Node;
+use self::node::{Leaf, Part};
+use super::{Confirm, Content, Listing, Names, Pair, Side, Trouble};
+use crate::fs::{Dir, Stat};
+use crate::layers::{Layer, MarkNamespace, OverlayStack, PlainStack};
+
+/// Layer number of the writable layer; the lowers follow, the top one first.
+const UPPER: usize = 0;
+
+/// Names that one call of `list` adds at most, give or take one read.
+const LIST_PORTION: usize = 65_536;
+
+/// Tries to read a directory that holds still meanwhile.
+const LIST_TRIES: usize = 5;
+
+/// An upper layer over lower ones.
+#[derive(Debug)]
+pub struct OverlayPair<'s> {
+    /// The upper layer, then the lowers, then the data-only ones.
+    layers: Vec<&'s Layer>,
+    /// How many of them take part in the merge.
+    merged: usize,
+    /// Whether the container's side is upper over the lowers, or the upper tree alone.
+    stacked: bool,
+    marks: MarkReader,
+    index: Index,
+    sharing: Sharing,
+    confirm: Confirm,
+    /// Whether every name has to be looked at, because the index or the caller says so.
+    exhaustive: bool,
+    /// The roots of the layers that take part in the merge, opened once.
+    roots: Vec<Part>,
+    /// The image's side of the last directory looked up on the container's, to look it up once.
+    memo: Option<(Rc<Dir>, Box<[u8]>, Option<Node>)>,
+    entries_read: u64,
+    bytes_read: u64,
+}
+
+impl<'s> OverlayPair<'s> {
+    /// Returns the container's side against the image with what the runtime put over it.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the index cannot be read.
+    pub fn container(stack: &'s OverlayStack, confirm: Confirm) -> Result<Self, Trouble> {
+        let lowers = stack.injected.iter().chain(&stack.image);
+        let mut pair = Self::new(
+            &stack.upper,
+            lowers.collect(),
+            &stack.data_only,
+            Some(stack.marks),
+            confirm,
+        );
+        if let Some(work) = &stack.work {
+            pair.index = Index::read(work)?;
+            pair.exhaustive = !pair.index.is_empty();
+            if pair.exhaustive {
+                pair.index.require_one_file_system(&pair.layers)?;
+            }
+        }
+        Ok(pair)
+    }
+
+    /// Returns one layer that the runtime put between image and container, against what is beneath.
+    #[must_use]
+    pub fn injected(stack: &'s OverlayStack, layer: usize, confirm: Confirm) -> Option<Self> {
+        let upper = stack.injected.get(layer)?;
+        let lowers = stack.injected.iter().skip(layer + 1).chain(&stack.image);
+        Some(Self::new(
+            upper,
+            lowers.collect(),
+            &stack.data_only,
+            Some(stack.marks),
+            confirm,
+        ))
+    }
+
+    /// Returns two whole trees: nothing is merged and no mark has a meaning.
+    #[must_use]
+    pub fn plain(stack: &'s PlainStack, confirm: Confirm) -> Self {
+        let mut pair = Self::new(&stack.container, vec![&stack.image], &[], None, confirm);
+        pair.stacked = false;
+        pair.exhaustive = true;
+        pair
+    }
+
+    /// Looks at every name of both sides from now on, whatever the metadata says.
+    pub fn look_at_everything(&mut self) {
+        self.exhaustive = true;
+    }
+
+    fn new(
+        upper: &'s Layer,
+        lowers: Vec<&'s Layer>,
+        data_only: &'s [Layer],
+        marks: Option<MarkNamespace>,
+        confirm: Confirm,
+    ) -> Self {
+        let mut layers = vec![upper];
+        layers.extend(lowers);
+        let merged = layers.len();
+        layers.extend(data_only);
+        Self {
+            sharing: Sharing::of(&upper.dir),
+            layers,
+            merged,
+            stacked: true,
+            marks: MarkReader::new(marks),
+            index: Index::default(),
+            confirm,
+            exhaustive: false,
+            roots: Vec::new(),
+            memo: None,
+            entries_read: 0,
+            bytes_read: 0,
+        }
+    }
+
+    fn part(&mut self, layer: usize, dir: Dir) -> Result<Part, Trouble> {
+        let stat = dir.stat_self()?;
+        let marks = self.marks.of(&dir, b"", &stat)?;
+        Ok(Part {
+            layer,
+            dir: Rc::new(dir),
+            stat,
+            marks,
+        })
+    }
+
+    /// Opens both files of two leaves for reading.
+    fn data<'n>(&self, node: &'n Node) -> Result<&'n Leaf, Trouble> {
+        match node {
+            Node::Leaf(leaf) => Ok(leaf.data.as_deref().unwrap_or(leaf)),
+            Node::Dir { .. } => Err(Trouble(
+                "it became a directory while it was being looked at".into(),
+            )),
+        }
+    }
+
+    /// Adds the names of `parts` from the cursor on, each name once.
+    fn list_parts(
+        &mut self,
+        parts: &[&Part],
+        cursor: &mut Cursor,
+        out: &mut Names,
+    ) -> Result<bool, Trouble> {
+        let full = out.len() + LIST_PORTION;
+        while let Some(part) = parts.get(cursor.part) {
+            let start = out.len();
+            let more = self.list_part(parts, cursor, out, full)?;
+            if !more {
+                let moves = part.layer == UPPER
+                    && part.dir.stat_self()?.ctime != cursor.ctime.unwrap_or(part.stat.ctime);
+                if moves && cursor.portions > 1 {
+                    return Err(Trouble("it changed while it was being read".into()));
+                }
+                if moves {
+                    cursor.tries += 1;
+                    if cursor.tries >= LIST_TRIES {
+                        return Err(Trouble(
+                            "it changes all the time, also while it is being read".into(),
+                        ));
+                    }
+                    out.truncate(start);
+                    *cursor = Cursor {
+                        part: cursor.part,
+                        tries: cursor.tries,
+                        ..Cursor::default()
+                    };
+                    continue;
+                }
+                *cursor = Cursor {
+                    part: cursor.part + 1,
+                    ..Cursor::default()
+                };
+            }
+            if out.len() >= full {
+                return Ok(cursor.part < parts.len());
+            }
+        }
+        Ok(false)
+    }
+
+    /// Adds names of the part that the cursor is in, until its end or until there are `full`.
+    fn list_part(
+        &mut self,
+        parts: &[&Part],
+        cursor: &mut Cursor,
+        out: &mut Names,
+        full: usize,
+    ) -> Result<bool, Trouble> {
+        let Some((part, above)) = parts.get(cursor.part).zip(parts.get(..cursor.part)) else {
+            return Ok(false);
+        };
+        if cursor.ctime.is_none() && part.layer == UPPER {
+            cursor.ctime = Some(part.dir.stat_self()?.ctime);
+        }
+        cursor.portions += 1;
+        let mut reader = part.dir.reader(cursor.offset)?;
+        loop {
+            let mut trouble = None;
+            let more = reader.next_portion(|name| {
+                let known = above.iter().any(|above| match above.dir.stat(name) {
+                    Ok(_) => true,
+                    Err(rustix::io::Errno::NOENT) => false,
+                    Err(errno) => {
+                        trouble = Some(Trouble::from(errno));
+                        false
+                    }
+                });
+                self.entries_read += 1;
+                if !known {
+                    out.push(name);
+                }
+            })?;
+            if let Some(trouble) = trouble {
+                return Err(trouble);
+            }
+            cursor.offset = reader.offset();
+            if !more || out.len() >= full {
+                return Ok(more);
+            }
+        }
+    }
+}
+
+/// Where a listing of merged directories stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cursor {
+    /// Which of the directories.
+    part: usize,
+    /// Position in it.
+    offset: u64,
+    /// When it last changed, as of the first portion.
+    ctime: Option<plimsoll_core::model::Timestamp>,
+    /// Portions read of it so far.
+    portions: usize,
+    /// Times it was begun anew because it changed meanwhile.
+    tries: usize,
+}
+
+impl Pair for OverlayPair<'_> {
+    type Node = Node;
+    type Cursor = Cursor;
+    const KEEPS_COPIES: bool = true;
+
+    fn root(&mut self, side: Side) -> Result<Node, Trouble> {
+        if self.roots.is_empty() {
+            for layer in 0..self.merged {
+                if let Some(dir) = self
+                    .layers
+                    .get(layer)
+                    .map(|layer| layer.dir.open_beneath(b"."))
+                {
+                    let part = self.part(layer, dir?)?;
+                    self.roots.push(part);
+                }
+            }
+        }
+        let parts = match (side, self.stacked) {
+            (Side::Image, _) => self.roots.get(UPPER + 1..),
+            (Side::Container, true) => self.roots.get(UPPER..),
+            (Side::Container, false) => self.roots.get(UPPER..=UPPER),
+        };
+        let parts = parts.unwrap_or_default().to_vec();
+        Ok(Node::Dir {
+            parts,
+            parent_shifted: false,
+            shifted: false,
+        })
+    }
+
+    fn list(
+        &mut self,
+        what: Listing<'_, Node>,
+        cursor: &mut Cursor,
+        out: &mut Names,
+    ) -> Result<bool, Trouble> {
+        let parts: Vec<&Part> = match what {
+            Listing::All { dir, .. } => dir.parts().iter().collect(),
+            Listing::Suspects { image, container } => {
+                let (image, container) = (image.parts(), container.parts());
+                match container.split_first() {
+                    Some((upper, lowers))
+                        if upper.layer == UPPER
+                            && same_parts(image, lowers)
+                            && !self.exhaustive =>
+                    {
+                        vec![upper]
+                    }
+                    _ => {
+                        let other = |part: &&Part| !container.iter().any(|of| of.same_as(part));
+                        container.iter().chain(image.iter().filter(other)).collect()
+                    }
+                }
+            }
+        };
+        self.list_parts(&parts, cursor, out)
+    }
+
+    fn lookup(&mut self, side: Side, dir: &Node, name: &[u8]) -> Result<Option<Node>, Trouble> {
+        let Node::Dir { parts, shifted, .. } = dir else {
+            return Ok(None);
+        };
+        if side == Side::Image {
+            if let (Some((of, memo_name, node)), Some(first)) = (&self.memo, parts.first())
+                && Rc::ptr_eq(of, &first.dir)
+                && **memo_name == *name
+            {
+                return Ok(node.clone());
+            }
+            return self.find(parts, name, *shifted);
+        }
+        let found = self.find(parts, name, *shifted)?;
+        if let Some(Node::Leaf(leaf)) = &found
+            && leaf.layer != UPPER
+            && let Some((dir, name)) = self.index.entry_of(&leaf.stat)
+        {
+            return Ok(self.leaf(UPPER, &dir, &name, leaf.shifted)?.map(Node::Leaf));
+        }
+        Ok(found)
+    }
+
+    fn proven_same(&self, image: &Node, container: &Node) -> bool {
+        match (image, container) {
+            (
+                Node::Dir { parts: image, .. },
+                Node::Dir {
+                    parts: container, ..
+                },
+            ) => !self.exhaustive && same_parts(image, container),
+            (Node::Leaf(image), Node::Leaf(container)) => {
+                image.layer == container.layer
+                    && image.stat.ino == container.stat.ino
+                    && image.stat.dev == container.stat.dev
+                    && image.data_identity() == container.data_identity()
+            }
+            _ => false,
+        }
+    }
+
+    fn identity(&self, node: &Node) -> (u64, u64) {
+        let (layer, stat) = match node {
+            Node::Dir { parts, .. } => match parts.first() {
+                Some(part) => (part.layer, &part.stat),
+                None => return (u64::MAX, 0),
+            },
+            Node::Leaf(leaf) => (leaf.layer, &leaf.stat),
+        };
+        (layer as u64, stat.ino)
+    }
+
+    fn attributes(&mut self, _: Side, node: &Node) -> Result<Attributes, Trouble> {
+        let (stat, marks, target) = match node {
+            Node::Dir { parts, .. } => {
+                let top = parts
+                    .first()
+                    .ok_or_else(|| Trouble("it has no layer".into()))?;
+                (&top.stat, &top.marks, None)
+            }
+            Node::Leaf(leaf) => (&leaf.stat, &leaf.marks, leaf.target()?),
+        };
+        let mut attributes = stat.attributes(target.map(Bytes::from));
+        attributes.immutable |= marks.immutable;
+        attributes.append_only |= marks.append_only;
+        Ok(attributes)
+    }
+
+    fn xattrs(&mut self, _: Side, node: &Node) -> Result<Vec<(Bytes, Bytes)>, Trouble> {
+        match node {
+            Node::Dir { parts, .. } => match parts.first() {
+                Some(top) => self.marks.visible(&top.dir, b"", &top.marks),
+                None => Ok(Vec::new()),
+            },
+            Node::Leaf(leaf) => self.marks.visible(&leaf.parent, &leaf.name, &leaf.marks),
+        }
+    }
+
+    fn same_content(&mut self, image: &Node, container: &Node) -> Result<Content, Trouble> {
+        let (image, container) = (self.data(image)?, self.data(container)?);
+        let (content, bytes_read) =
+            content::compare(image, container, self.confirm, &mut self.sharing)?;
+        self.bytes_read += bytes_read;
+        Ok(content)
+    }
+
+    fn renamed_from(&mut self, container: &Node, path: &RootPath) -> Option<RootPath> {
+        let (marks, parent_shifted) = match container {
+            Node::Dir {
+                parts,
+                parent_shifted,
+                ..
+            } => (&parts.first()?.marks, *parent_shifted),
+            Node::Leaf(leaf) => (&leaf.marks, leaf.shifted),
+        };
+        let redirect = marks.redirect.as_deref()?;
+        if redirect.first() == Some(&b'/') {
+            return RootPath::parse(redirect).ok();
+        }
+        // A bare name is relative to where the parent directory was, which is known only while no
+        // directory above was renamed itself.
+        let known = !parent_shifted && !redirect.contains(&b'/');
+        known
+            .then(|| path.parent().map(|parent| parent.join(redirect)))
+            .flatten()
+    }
+
+    fn origin(&self, image: &Node) -> Option<DiffId> {
+        let layer = match image {
+            Node::Dir { parts, .. } => parts.first()?.layer,
+            Node::Leaf(leaf) => leaf.layer,
+        };
+        self.layers.get(layer)?.diff_id
+    }
+
+    fn cost(&self) -> (u64, u64) {
+        (self.entries_read, self.bytes_read)
+    }
+}
+
+impl OverlayPair<'_> {
+    /// Returns the content source of a leaf, opened: for the digest engine.
+    ///
+    /// # Errors
+    /// [`Trouble`] when it cannot be opened, or is another file by now.
+    pub fn open(&self, node: &Node) -> Result<(std::os::fd::OwnedFd, Stat), Trouble> {
+        content::open(self.data(node)?)
+    }
+}
+
+fn same_parts(a: &[Part], b: &[Part]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_as(b))
+}

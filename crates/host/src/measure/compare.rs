@@ -1,0 +1,239 @@
+//! One path on both sides: in which respects it differs.
+
+use std::collections::HashMap;
+
+use plimsoll_core::model::{
+    Aspect, Aspects, Attributes, Bytes, Change, ChangeKind, FileType, Gap, RootPath,
+};
+
+use super::outcome::{Limits, Outcome, Recorder};
+use super::{Content, Pair, Side, Trouble};
+
+/// Compares objects of a pair and records what differs.
+pub(super) struct Comparison<'p, P: Pair> {
+    pub(super) pair: &'p mut P,
+    pub(super) recorder: Recorder,
+    pub(super) expand: bool,
+    /// Changes whose content a worker is still looking at, by ticket.
+    pending: HashMap<u64, Change>,
+}
+
+impl<'p, P: Pair> Comparison<'p, P> {
+    pub(super) fn new(pair: &'p mut P, limits: Limits) -> Self {
+        Self {
+            pair,
+            recorder: Recorder::new(limits),
+            expand: limits.expand,
+            pending: HashMap::new(),
+        }
+    }
+
+    /// Waits for what is under way and returns everything that was found.
+    pub(super) fn finish(mut self) -> Outcome {
+        self.settle(true);
+        self.recorder.finish()
+    }
+
+    /// Records that only the image has `path`, and returns the attributes that it has there.
+    pub(super) fn deleted(&mut self, path: &RootPath, image: &P::Node) -> Option<Attributes> {
+        let before = self.attributes(path, Side::Image, image)?;
+        let change = Change {
+            origin: self.pair.origin(image),
+            ..bare(path, ChangeKind::Deleted)
+        };
+        self.recorder.change(Change {
+            before: Some(Box::new(before.clone())),
+            ..change
+        });
+        Some(before)
+    }
+
+    /// Records that only the container has `path`, and returns the attributes that it has there.
+    pub(super) fn added(&mut self, path: &RootPath, container: &P::Node) -> Option<Attributes> {
+        let after = match self.pair.attributes(Side::Container, container) {
+            Ok(after) => after,
+            Err(trouble) => {
+                // It is there: that much is proven, whatever its attributes are.
+                self.recorder.change(bare(path, ChangeKind::Added));
+                self.recorder.gap(Gap::new(path.as_bytes(), trouble.0));
+                return None;
+            }
+        };
+        let renamed_from = self.pair.renamed_from(container, path);
+        let change = Change {
+            renamed_from,
+            ..bare(path, ChangeKind::Added)
+        };
+        self.recorder.change(Change {
+            after: Some(Box::new(after.clone())),
+            ..change
+        });
+        Some(after)
+    }
+
+    /// Compares the two objects at one path, records how they differ, and returns both file types;
+    /// `None` when that could not be seen, which is then recorded.
+    pub(super) fn both(
+        &mut self,
+        path: &RootPath,
+        image: &P::Node,
+        container: &P::Node,
+    ) -> Option<(FileType, FileType)> {
+        let before = self.attributes(path, Side::Image, image)?;
+        let after = self.attributes(path, Side::Container, container)?;
+        let types = (before.file_type, after.file_type);
+        let mut change = Change {
+            origin: self.pair.origin(image),
+            ..bare(
+                path,
+                if types.0 == types.1 {
+                    ChangeKind::Changed
+                } else {
+                    ChangeKind::Replaced
+                },
+            )
+        };
+        if types.0 != types.1 {
+            (change.before, change.after) = (Some(Box::new(before)), Some(Box::new(after)));
+            self.recorder.change(change);
+            return Some(types);
+        }
+        change.aspects = aspects(&before, &after);
+        match self.differing_xattrs(image, container) {
+            Ok(names) if names.is_empty() => {}
+            Ok(names) => {
+                change.aspects.insert(Aspect::Xattr);
+                change.xattrs = names;
+            }
+            Err(trouble) => self.recorder.gap(Gap::new(path.as_bytes(), trouble.0)),
+        }
+        let sizes = (before.size, after.size);
+        (change.before, change.after) = (Some(Box::new(before)), Some(Box::new(after)));
+        if types.0 != FileType::File {
+            self.record(change);
+        } else if sizes.0 != sizes.1 {
+            change.aspects.insert(Aspect::Content);
+            self.record(change);
+        } else {
+            match self.pair.same_content(image, container) {
+                Ok(Content::Pending(ticket)) => {
+                    self.pending.insert(ticket, change);
+                    self.settle(false);
+                }
+                outcome => self.conclude(change, outcome),
+            }
+        }
+        Some(types)
+    }
+
+    fn attributes(&mut self, path: &RootPath, side: Side, node: &P::Node) -> Option<Attributes> {
+        self.pair
+            .attributes(side, node)
+            .map_err(|trouble| self.recorder.gap(Gap::new(path.as_bytes(), trouble.0)))
+            .ok()
+    }
+
+    fn settle(&mut self, all: bool) {
+        while let Some((ticket, outcome)) = self.pair.settle(all) {
+            if let Some(change) = self.pending.remove(&ticket) {
+                self.conclude(change, outcome);
+            }
+        }
+    }
+
+    /// Records a change of a regular file now that its content is known, or known to be unknown.
+    fn conclude(&mut self, mut change: Change, content: Result<Content, Trouble>) {
+        match content {
+            Ok(Content::Same) => {}
+            Ok(Content::Different) => change.aspects.insert(Aspect::Content),
+            Ok(Content::Undecided | Content::Pending(_)) => {
+                change.aspects.insert(Aspect::Content);
+                change.confirmed = false;
+            }
+            Err(trouble) => {
+                self.recorder
+                    .gap(Gap::new(change.path.as_bytes(), trouble.0));
+                if !change.aspects.is_change() {
+                    return;
+                }
+            }
+        }
+        self.record(change);
+    }
+
+    fn record(&mut self, change: Change) {
+        let is_directory = change
+            .after
+            .as_ref()
+            .is_some_and(|after| after.file_type.has_entries());
+        if change.aspects.is_change() {
+            self.recorder.change(change);
+        } else if !is_directory && P::KEEPS_COPIES {
+            self.recorder.identical_copy();
+        }
+    }
+
+    /// Returns the names of the extended attributes that one side lacks or that differ.
+    fn differing_xattrs(
+        &mut self,
+        image: &P::Node,
+        container: &P::Node,
+    ) -> Result<Vec<Bytes>, Trouble> {
+        let before = self.pair.xattrs(Side::Image, image)?;
+        let after = self.pair.xattrs(Side::Container, container)?;
+        if before == after {
+            return Ok(Vec::new());
+        }
+        let lacks = |of: &[(Bytes, Bytes)], attribute: &(Bytes, Bytes)| !of.contains(attribute);
+        let mut names: Vec<Bytes> = before
+            .iter()
+            .filter(|a| lacks(&after, a))
+            .chain(after.iter().filter(|a| lacks(&before, a)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+fn bare(path: &RootPath, kind: ChangeKind) -> Change {
+    Change {
+        path: path.clone(),
+        kind,
+        aspects: Aspects::NONE,
+        confirmed: true,
+        before: None,
+        after: None,
+        xattrs: Vec::new(),
+        renamed_from: None,
+        origin: None,
+    }
+}
+
+/// Returns in which respects the attributes of two objects of one type differ.
+fn aspects(before: &Attributes, after: &Attributes) -> Aspects {
+    let mut aspects = Aspects::NONE;
+    let mut note = |differs: bool, aspect| {
+        if differs {
+            aspects.insert(aspect);
+        }
+    };
+    note(before.mode != after.mode, Aspect::Mode);
+    note(
+        (before.uid, before.gid) != (after.uid, after.gid),
+        Aspect::Owner,
+    );
+    note(before.target != after.target, Aspect::Target);
+    note(before.device != after.device, Aspect::Device);
+    note(
+        (before.immutable, before.append_only) != (after.immutable, after.append_only),
+        Aspect::Flags,
+    );
+    if !before.file_type.has_entries() {
+        // A directory's count and times follow its entries, which are compared by themselves.
+        note(before.links != after.links, Aspect::Links);
+        note(before.mtime != after.mtime, Aspect::Times);
+    }
+    aspects
+}

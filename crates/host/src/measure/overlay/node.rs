@@ -1,0 +1,279 @@
+//! Names resolved through the layers, by the rules of the kernel's own lookup
+//! (`ovl_lookup` in `fs/overlayfs/namei.c`).
+
+use std::rc::Rc;
+
+use plimsoll_core::model::FileType;
+use rustix::io::Errno;
+
+use super::marks::Marks;
+use super::{OverlayPair, UPPER};
+use crate::fs::{Dir, Stat};
+use crate::measure::Trouble;
+
+/// An object of a merged tree.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// A directory: those of the layers that show through, the top one first, which gives it its
+    /// attributes.
+    Dir {
+        /// The directories.
+        parts: Vec<Part>,
+        /// Whether a directory above it shows another path of the layers beneath.
+        parent_shifted: bool,
+        /// Whether it, or a directory above it, shows another path of the layers beneath.
+        shifted: bool,
+    },
+    /// Anything else.
+    Leaf(Leaf),
+}
+
+/// A directory of one layer.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub(super) layer: usize,
+    pub(super) dir: Rc<Dir>,
+    pub(super) stat: Stat,
+    pub(super) marks: Marks,
+}
+
+/// An entry of one layer that is no directory.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    pub(super) layer: usize,
+    pub(super) parent: Rc<Dir>,
+    pub(super) name: Box<[u8]>,
+    pub(super) stat: Stat,
+    pub(super) marks: Marks,
+    pub(super) shifted: bool,
+    /// Where its bytes are, when it is a copy of the metadata alone.
+    pub(super) data: Option<Box<Leaf>>,
+}
+
+impl Node {
+    /// Returns the directories of a directory; none of anything else.
+    pub(super) fn parts(&self) -> &[Part] {
+        match self {
+            Self::Dir { parts, .. } => parts,
+            Self::Leaf(_) => &[],
+        }
+    }
+}
+
+impl Part {
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        self.layer == other.layer
+            && self.stat.ino == other.stat.ino
+            && self.stat.dev == other.stat.dev
+    }
+}
+
+impl Leaf {
+    pub(super) fn data_identity(&self) -> ((u32, u32), u64) {
+        let stat = self.data.as_ref().map_or(&self.stat, |data| &data.stat);
+        (stat.dev, stat.ino)
+    }
+
+    /// Returns the target when it is a symbolic link.
+    pub(super) fn target(&self) -> Result<Option<Vec<u8>>, Trouble> {
+        if self.stat.file_type != FileType::Symlink {
+            return Ok(None);
+        }
+        Ok(Some(self.parent.read_link(&self.name)?))
+    }
+}
+
+/// Where the lookup of one name goes on in the layers beneath.
+enum Way<'p> {
+    /// In the directories that the parent consists of.
+    Parts(&'p [Part], Vec<u8>),
+    /// From the root of every layer from this one on, by a path.
+    Roots(usize, Vec<u8>),
+}
+
+impl OverlayPair<'_> {
+    /// Resolves a name in a merged directory.
+    pub(super) fn find(
+        &mut self,
+        parts: &[Part],
+        name: &[u8],
+        shifted: bool,
+    ) -> Result<Option<Node>, Trouble> {
+        let mut dirs: Vec<Part> = Vec::new();
+        let mut copy: Option<Leaf> = None;
+        let parent_shifted = shifted;
+        let mut shifted = shifted;
+        let mut way = Way::Parts(parts, name.to_vec());
+        loop {
+            let (layer, parent, name) = match &mut way {
+                Way::Parts(rest, name) => {
+                    let Some((part, lower)) = rest.split_first() else {
+                        break;
+                    };
+                    *rest = lower;
+                    // Beneath a plain entry of upper, both sides go through the same directories.
+                    if let [above] = &dirs[..]
+                        && above.layer == UPPER
+                        && !shifted
+                    {
+                        let beneath = self.beneath(part, lower, parts, name)?;
+                        if let Some(Node::Dir { parts, .. }) = beneath {
+                            dirs.extend(parts);
+                        }
+                        break;
+                    }
+                    (part.layer, Rc::clone(&part.dir), name.clone())
+                }
+                Way::Roots(layer, path) => {
+                    let at = *layer;
+                    let Some(found) = self.layers.get(at) else {
+                        break;
+                    };
+                    // Data-only layers hold nothing but data.
+                    if at >= self.merged && copy.is_none() {
+                        break;
+                    }
+                    *layer += 1;
+                    match parent_of(&found.dir, path)? {
+                        Some((parent, name)) => (at, Rc::new(parent), name),
+                        None => continue,
+                    }
+                }
+            };
+            let stat = match parent.stat(&name) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT | Errno::NAMETOOLONG) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            if stat.is_whiteout_device() && self.marks_have_meaning() {
+                break;
+            }
+            let next_layer = layer + 1;
+            let redirect = if stat.file_type == FileType::Directory {
+                if copy.is_some() {
+                    break;
+                }
+                let dir = match parent.child(&name) {
+                    Ok(dir) => dir,
+                    Err(Errno::NOENT) => continue,
+                    Err(errno) => return Err(errno.into()),
+                };
+                let part = self.part(layer, dir)?;
+                let (opaque, redirect) = (part.marks.opaque, part.marks.redirect.clone());
+                dirs.push(part);
+                if opaque {
+                    break;
+                }
+                redirect
+            } else {
+                if !dirs.is_empty() {
+                    break;
+                }
+                let Some(leaf) = self.leaf(layer, &parent, &name, shifted)? else {
+                    continue;
+                };
+                if leaf.marks.whiteout {
+                    break;
+                }
+                let (metacopy, redirect) = (leaf.marks.metacopy, leaf.marks.redirect.clone());
+                match (&mut copy, metacopy) {
+                    (None, false) => return Ok(Some(Node::Leaf(leaf))),
+                    (None, true) => copy = Some(leaf),
+                    (Some(copy), false) => copy.data = Some(Box::new(leaf)),
+                    (Some(_), true) => {}
+                }
+                if copy.as_ref().is_some_and(|copy| copy.data.is_some()) {
+                    break;
+                }
+                redirect
+            };
+            if let Some(redirect) = redirect {
+                shifted = true;
+                way = match (redirect.first(), way) {
+                    (Some(b'/'), _) => Way::Roots(next_layer, redirect.into_vec()),
+                    (_, Way::Parts(rest, _)) => Way::Parts(rest, redirect.into_vec()),
+                    (_, Way::Roots(next, path)) => Way::Roots(next, sibling(&path, &redirect)),
+                };
+            }
+        }
+        if let Some(copy) = copy {
+            if copy.data.is_none() {
+                return Err(Trouble("the layer that holds its data is missing".into()));
+            }
+            return Ok(Some(Node::Leaf(copy)));
+        }
+        Ok((!dirs.is_empty()).then_some(Node::Dir {
+            parts: dirs,
+            parent_shifted,
+            shifted,
+        }))
+    }
+
+    /// Resolves a name in the layers beneath upper, and remembers the answer for the image's side.
+    fn beneath(
+        &mut self,
+        first: &Part,
+        rest: &[Part],
+        all: &[Part],
+        name: &[u8],
+    ) -> Result<Option<Node>, Trouble> {
+        let from = all.len() - rest.len() - 1;
+        let found = self.find(all.get(from..).unwrap_or_default(), name, false)?;
+        if from == 1 {
+            self.memo = Some((Rc::clone(&first.dir), name.into(), found.clone()));
+        }
+        Ok(found)
+    }
+
+    /// Returns an entry that is no directory; `None` when it vanished meanwhile.
+    pub(super) fn leaf(
+        &mut self,
+        layer: usize,
+        parent: &Rc<Dir>,
+        name: &[u8],
+        shifted: bool,
+    ) -> Result<Option<Leaf>, Trouble> {
+        let stat = match parent.stat(name) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let marks = self.marks.of(parent, name, &stat)?;
+        Ok(Some(Leaf {
+            layer,
+            parent: Rc::clone(parent),
+            name: name.into(),
+            stat,
+            marks,
+            shifted,
+            data: None,
+        }))
+    }
+
+    fn marks_have_meaning(&self) -> bool {
+        self.stacked
+    }
+}
+
+/// Opens the directory that holds the last component of an absolute path of a layer.
+fn parent_of(root: &Dir, path: &[u8]) -> Result<Option<(Dir, Vec<u8>)>, Trouble> {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&b"."[..], path),
+    };
+    if name.is_empty() {
+        return Ok(None);
+    }
+    match root.open_beneath(parent) {
+        Ok(dir) => Ok(Some((dir, name.to_vec()))),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Returns `path` with its last component replaced.
+fn sibling(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
+    [&path[..cut], name].concat()
+}
