@@ -11,5 +11,4 @@ mod rule;
 
 pub use appraise::{Appraisal, Outcome, RUNTIME_RULE, appraise};
 pub use class::Class;
-pub use parse::PolicyError;
 pub use rule::{Action, Lifetime, PathSet, PathSetError, Policy, Rule};

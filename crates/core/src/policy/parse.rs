@@ -19,26 +19,16 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use crate::model::{Aspect, ChangeKind, Timestamp, escape};
+use crate::yaml::{self, YamlError};
 
 use super::rule::is_rooted;
 use super::{Action, Class, Lifetime, PathSet, Policy, Rule};
 
-/// Why a text is not a policy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {why}")]
-pub struct PolicyError {
-    /// The line, counted from 1; 0 when it belongs to no line.
-    pub line: u64,
-    /// What is wrong there and, where there is one, the way out.
-    pub why: String,
-}
-
-impl PolicyError {
-    fn at<T>(place: &Spanned<T>, why: impl Into<String>) -> Self {
-        Self {
-            line: place.referenced.line(),
-            why: why.into(),
-        }
+/// Returns the error about `place`.
+fn at<T>(place: &Spanned<T>, why: impl Into<String>) -> YamlError {
+    YamlError {
+        line: place.referenced.line(),
+        why: why.into(),
     }
 }
 
@@ -86,19 +76,14 @@ impl Policy {
     /// tells of it.
     ///
     /// # Errors
-    /// [`PolicyError`] with the line, for text that is no YAML, a field that does not exist, a
+    /// [`YamlError`] with the line, for text that is no YAML, a field that does not exist, a
     /// pattern that cannot match, and a rule that could never apply.
-    pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let options = serde_saphyr::options! { with_snippet: false };
-        let document: Document =
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| PolicyError {
-                line: error.location().map_or(0, |location| location.line()),
-                why: plain(&error),
-            })?;
+    pub fn parse(text: &str) -> Result<Self, YamlError> {
+        let document: Document = yaml::from_str(text)?;
         if let Some(version) = &document.version
             && version.value != 1
         {
-            return Err(PolicyError::at(
+            return Err(at(
                 version,
                 format!("version {} is not known, only version 1 is", version.value),
             ));
@@ -115,19 +100,19 @@ impl Policy {
     }
 }
 
-fn read_rule(raw: RawRule, earlier: &[Rule]) -> Result<Rule, PolicyError> {
+fn read_rule(raw: RawRule, earlier: &[Rule]) -> Result<Rule, YamlError> {
     let name = &raw.name;
     if name.value.is_empty() || name.value.chars().any(char::is_control) {
-        return Err(PolicyError::at(name, "a rule's name is one line of text"));
+        return Err(at(name, "a rule's name is one line of text"));
     }
     if name.value.starts_with("builtin-") {
-        return Err(PolicyError::at(
+        return Err(at(
             name,
             "names that begin with builtin- are taken: choose another",
         ));
     }
     if earlier.iter().any(|rule| rule.name == name.value) {
-        return Err(PolicyError::at(
+        return Err(at(
             name,
             format!(
                 "a rule named \"{}\" comes before: choose another name",
@@ -140,14 +125,14 @@ fn read_rule(raw: RawRule, earlier: &[Rule]) -> Result<Rule, PolicyError> {
         (RawAction::Allow, Some(date)) => Action::Allow(lifetime(&date.value)),
         (RawAction::Deny, None) => Action::Deny,
         (RawAction::Deny, Some(date)) => {
-            return Err(PolicyError::at(
+            return Err(at(
                 &date,
                 "a rule that denies cannot expire: leave this out",
             ));
         }
     };
     if raw.paths.value.is_empty() {
-        return Err(PolicyError::at(&raw.paths, EMPTY_LIST));
+        return Err(at(&raw.paths, EMPTY_LIST));
     }
     Ok(Rule {
         paths: path_set(raw.paths.value, true)?,
@@ -166,27 +151,26 @@ fn read_rule(raw: RawRule, earlier: &[Rule]) -> Result<Rule, PolicyError> {
 
 const EMPTY_LIST: &str = "an empty list matches nothing: name something, or leave the rule out";
 
-fn filled<T>(list: Spanned<Vec<T>>) -> Result<Vec<T>, PolicyError> {
+fn filled<T>(list: Spanned<Vec<T>>) -> Result<Vec<T>, YamlError> {
     if list.value.is_empty() {
-        return Err(PolicyError::at(&list, EMPTY_LIST));
+        return Err(at(&list, EMPTY_LIST));
     }
     Ok(list.value)
 }
 
-fn path_set(globs: Vec<Spanned<String>>, rooted: bool) -> Result<PathSet, PolicyError> {
+fn path_set(globs: Vec<Spanned<String>>, rooted: bool) -> Result<PathSet, YamlError> {
     for glob in &globs {
         if rooted && !is_rooted(&glob.value) {
             let why = format!(
                 "\"{}\" matches no path: begin with / or **/",
                 escape(glob.value.as_bytes())
             );
-            return Err(PolicyError::at(glob, why));
+            return Err(at(glob, why));
         }
-        PathSet::new([glob.value.clone()])
-            .map_err(|error| PolicyError::at(glob, error.to_string()))?;
+        PathSet::new([glob.value.clone()]).map_err(|error| at(glob, error.to_string()))?;
     }
     let line = globs.first().map_or(0, |glob| glob.referenced.line());
-    PathSet::new(globs.into_iter().map(|glob| glob.value)).map_err(|error| PolicyError {
+    PathSet::new(globs.into_iter().map(|glob| glob.value)).map_err(|error| YamlError {
         line,
         why: error.to_string(),
     })
@@ -206,23 +190,6 @@ fn lifetime(date: &str) -> Lifetime {
         }),
         _ => Lifetime::Unreadable(date.to_owned()),
     }
-}
-
-/// Returns the message of a YAML error on one line, without the position that it ends or begins
-/// with: the line is told beside it.
-fn plain(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().render();
-    let text = text.lines().next().unwrap_or_default();
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    let text = match text
-        .strip_prefix("line ")
-        .and_then(|rest| rest.split_once(": "))
-    {
-        Some((_, message)) => message,
-        None => text,
-    };
-    let text = text.split(" at line ").next().unwrap_or(text);
-    escape(text.as_bytes()).into_owned()
 }
 
 #[cfg(test)]

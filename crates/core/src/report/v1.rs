@@ -4,13 +4,12 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
-use crate::Summary;
-use crate::Verdict;
 use crate::model::{
     self, Aspects, Attributes, Baseline, Bytes, ChangeKind, ContainerId, DiffId, EngineKind, Image,
     Measurement, RootPath, RuntimeKind, State, Timestamp,
 };
-use crate::policy::{Appraisal, Class, Outcome, Policy};
+use crate::policy::{Appraisal, Class, Outcome};
+use crate::{Summary, Verdict};
 
 /// The number of this version, as `schemaVersion` gives it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -224,46 +223,20 @@ impl Gap {
 }
 
 impl Report {
-    /// Returns the report of a run.
-    #[must_use]
-    pub fn new(
-        tool: Tool,
-        host: Host,
-        time: Timestamp,
-        containers: Vec<Container>,
-        gaps: Vec<model::Gap>,
-        policy: &Policy,
-    ) -> Self {
-        let mut summary = Summary::default();
-        for container in &containers {
-            summary.add(container.verdict);
-        }
-        let gaps = gaps
-            .into_iter()
-            .map(|gap| {
-                let accepted = policy.accepts(&gap);
-                Gap::new(gap, accepted)
-            })
-            .collect();
-        Self {
-            schema_version: SCHEMA_VERSION,
-            tool,
-            host,
-            time,
-            containers,
-            gaps,
-            summary,
-        }
-    }
-
-    /// Returns the exit code of the run: that of its containers together, but 2 in place of 0 when
-    /// something beside them could not be seen and the policy does not accept that.
+    /// Returns the exit code of the run, by [`exit_code`].
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        match self.summary.exit_code() {
-            0 if self.gaps.iter().any(|gap| !gap.accepted) => Verdict::Unknown.exit_code(),
-            code => code,
-        }
+        exit_code(self.summary, &self.gaps)
+    }
+}
+
+/// Returns the exit code of a run: that of its containers together, but 2 in place of 0 when
+/// something beside them could not be seen and the policy does not accept that.
+#[must_use]
+pub fn exit_code(summary: Summary, gaps: &[Gap]) -> u8 {
+    match summary.exit_code() {
+        0 if gaps.iter().any(|gap| !gap.accepted) => Verdict::Unknown.exit_code(),
+        code => code,
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{Aspect, FileType, LayerTrust};
-use crate::policy::appraise;
+use crate::policy::{Policy, appraise};
 
 const NOW: Timestamp = Timestamp {
     seconds: 1_800_000_000,
@@ -93,19 +93,26 @@ fn report() -> Report {
     .unwrap();
     let measurement = measurement();
     let appraisal = appraise(&measurement, &policy, NOW);
-    Report::new(
-        Tool {
+    let container = Container::new(measurement, appraisal);
+    let mut summary = Summary::default();
+    summary.add(container.verdict);
+    Report {
+        schema_version: SCHEMA_VERSION,
+        tool: Tool {
             name: "plimsoll".into(),
             version: "0.1.0".into(),
         },
-        Host {
+        host: Host {
             name: Bytes::from("host"),
         },
-        NOW,
-        vec![Container::new(measurement, appraisal)],
-        vec![model::Gap::new("CAP_SYS_ADMIN", "run as root")],
-        &policy,
-    )
+        time: NOW,
+        containers: vec![container],
+        gaps: vec![Gap::new(
+            model::Gap::new("CAP_SYS_ADMIN", "run as root"),
+            false,
+        )],
+        summary,
+    }
 }
 
 #[test]
