@@ -8,18 +8,20 @@ use clap_complete::Shell;
 use serde::Deserialize;
 
 /// The meaning of the exit codes: a public promise, as in diff(1).
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-  0  intact, or every change is allowed by the policy
-  1  violated: a change that the policy does not allow
-  2  unknown: something could not be seen, or the run could not be done";
-
-const AFTER_HELP: &str = "\
+macro_rules! exit_codes {
+    () => {
+        "\
 Exit codes:
   0  intact, or every change is allowed by the policy
   1  violated: a change that the policy does not allow
   2  unknown: something could not be seen, or the run could not be done
+"
+    };
+}
 
+const AFTER_HELP: &str = concat!(
+    exit_codes!(),
+    "
 Examples:
   plimsoll check                       every container on this host
   plimsoll check web db                these two
@@ -37,19 +39,21 @@ Environment:
 Files:
   /etc/plimsoll/config.yaml, $XDG_CONFIG_HOME/plimsoll/config.yaml
                     values of options: \"engine: overlay\". The command line comes before
-                    the environment, that before your file, that before /etc";
+                    the environment, that before your file, that before /etc
+"
+);
 
-const AFTER_TARGETS: &str = "\
+const AFTER_TARGETS: &str = concat!(
+    "\
 TARGET is one of:
   NAME, ID              a container of any runtime; an id may be shortened
   docker:NAME           the same, of Docker
   overlay:MOUNTPOINT    an overlay mount
   tree:IMAGE:CONTAINER  two directories
 
-Exit codes:
-  0  intact, or every change is allowed by the policy
-  1  violated: a change that the policy does not allow
-  2  unknown: something could not be seen, or the run could not be done";
+",
+    exit_codes!()
+);
 
 /// Tells from outside which files of a container differ from its image.
 ///
@@ -411,13 +415,6 @@ mod tests {
         ] {
             let error = Cli::try_parse_from(bad).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn help_tells_the_exit_codes() {
-        for text in [AFTER_HELP, AFTER_TARGETS] {
-            assert!(text.contains(EXIT_CODES));
         }
     }
 }

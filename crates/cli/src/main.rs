@@ -5,7 +5,7 @@
 //!   -core::policy-> Appraisal -core::report-> Container -render-> stdout or a file
 //! ```
 //!
-//! stdout carries data and stderr talk; the exit code is a promise ([`args::EXIT_CODES`]).
+//! stdout carries data and stderr talk; the exit code is a promise (`plimsoll --help`).
 
 mod args;
 mod commands;

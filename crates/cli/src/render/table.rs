@@ -1,6 +1,5 @@
 //! Tables for people: a line a container, then what is held against it.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -122,7 +121,7 @@ impl Table {
                 let last = column + 1 == HEAD.len();
                 // Numbers end at one column; nothing is padded at the end of a line.
                 let (before, after) = if last { (pad, 0) } else { (0, pad + 2) };
-                let _ = write!(line, "{:before$}{style}{cell}{style:#}{:after$}", "", "");
+                line += &format!("{:before$}{style}{cell}{style:#}{:after$}", "", "");
             }
             writeln!(out, "{line}")?;
         }
