@@ -12,6 +12,7 @@
 pub mod brute;
 pub mod command;
 pub mod loopfs;
+pub mod operations;
 pub mod overlay;
 
 /// Whether this run must not skip anything.

@@ -1,44 +1,70 @@
 //! An overlay mount over directories of a file system made for the test.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::command::run;
 
-/// A mounted overlay, unmounted on drop.
+/// An overlay, mounted beside a read-only mount of its lowers alone; unmounted on drop.
 #[derive(Debug)]
 pub struct Overlay {
     base: PathBuf,
-    lowers: usize,
-    options: String,
 }
 
 impl Overlay {
-    /// Makes the directories `l1` .. `lN` (the top one first), `upper`, `work` and `merged` beneath
-    /// `base`. Nothing is mounted yet: fill the lowers first.
+    /// Mounts a new upper layer over `lowers` (the top one first), both beneath `base`, with more
+    /// mount options (`,index=on`). `data_only` lowers go beneath.
     ///
     /// # Panics
-    /// When a directory cannot be made.
+    /// When a mount fails.
     #[must_use]
-    pub fn new(base: &Path, lowers: usize, options: &str) -> Self {
-        for name in (1..=lowers).map(|n| format!("l{n}")).chain([
-            "upper".into(),
-            "work".into(),
-            "merged".into(),
-            "reference".into(),
-        ]) {
-            std::fs::create_dir_all(base.join(name)).expect("layer directory");
+    pub fn mount(base: &Path, lowers: &[PathBuf], data_only: &[PathBuf], options: &str) -> Self {
+        for name in ["upper", "work", "container", "image", "empty"] {
+            std::fs::create_dir_all(base.join(name)).expect("directory for the overlay");
         }
-        Self {
+        let overlay = Self {
             base: base.to_owned(),
-            lowers,
-            options: options.to_owned(),
+        };
+        let join = |paths: &[PathBuf], separator: &str| {
+            paths
+                .iter()
+                .map(|p| p.display().to_string())
+                .collect::<Vec<_>>()
+                .join(separator)
+        };
+        let mut lower = join(lowers, ":");
+        if lowers.len() + data_only.len() == 1 {
+            // A read-only overlay takes two lowers at least.
+            lower = format!("{lower}:{}", base.join("empty").display());
         }
+        for data in data_only {
+            lower = format!("{lower}::{}", data.display());
+        }
+        let base = base.display();
+        let upper = format!("upperdir={base}/upper,workdir={base}/work");
+        mount(
+            &format!("lowerdir={lower},{upper}{options}"),
+            &overlay.container(),
+        );
+        let shared: String = options
+            .split(',')
+            .filter(|o| ["userxattr", "metacopy=on"].contains(o))
+            .map(|o| format!(",{o}"))
+            .collect();
+        mount(&format!("ro,lowerdir={lower}{shared}"), &overlay.image());
+        overlay
     }
 
-    /// Returns the directory of lower layer `n`, 1 being the top one.
+    /// Returns the mount point of the whole: what the container sees.
     #[must_use]
-    pub fn lower(&self, n: usize) -> PathBuf {
-        self.base.join(format!("l{n}"))
+    pub fn container(&self) -> PathBuf {
+        self.base.join("container")
+    }
+
+    /// Returns the mount point of the lowers alone: what the image is.
+    #[must_use]
+    pub fn image(&self) -> PathBuf {
+        self.base.join("image")
     }
 
     /// Returns the upper directory.
@@ -46,95 +72,33 @@ impl Overlay {
     pub fn upper(&self) -> PathBuf {
         self.base.join("upper")
     }
+}
 
-    /// Returns the mount point.
-    #[must_use]
-    pub fn merged(&self) -> PathBuf {
-        self.base.join("merged")
-    }
-
-    /// Returns a read-only mount of the lowers alone: what the image looks like.
-    #[must_use]
-    pub fn reference(&self) -> PathBuf {
-        self.base.join("reference")
-    }
-
-    /// Mounts it.
-    ///
-    /// # Panics
-    /// When mount fails.
-    pub fn mount(&self) {
-        let lowers: Vec<String> = (1..=self.lowers)
-            .map(|n| self.lower(n).display().to_string())
-            .collect();
-        let base = self.base.display();
-        let options = format!(
-            "lowerdir={},upperdir={base}/upper,workdir={base}/work{}",
-            lowers.join(":"),
-            self.options
-        );
-        run(
-            "mount",
-            &[
-                "-t",
-                "overlay",
-                "overlay",
-                "-o",
-                &options,
-                &self.merged().display().to_string(),
-            ],
-        );
-    }
-
-    /// Mounts the lowers alone, read-only. With a single lower an empty one is put beneath it.
-    ///
-    /// # Panics
-    /// When mount fails.
-    pub fn mount_reference(&self) {
-        let mut lowers: Vec<String> = (1..=self.lowers)
-            .map(|n| self.lower(n).display().to_string())
-            .collect();
-        if lowers.len() == 1 {
-            let empty = self.base.join("empty");
-            std::fs::create_dir_all(&empty).expect("empty layer");
-            lowers.push(empty.display().to_string());
-        }
-        let extra: String = self
-            .options
-            .split(',')
-            .filter(|o| ["userxattr", "metacopy=on", "redirect_dir=on"].contains(o))
-            .map(|o| format!(",{o}").replace("redirect_dir=on", "redirect_dir=follow"))
-            .collect();
-        let options = format!("ro,lowerdir={}{extra}", lowers.join(":"));
-        run(
-            "mount",
-            &[
-                "-t",
-                "overlay",
-                "overlay",
-                "-o",
-                &options,
-                &self.reference().display().to_string(),
-            ],
-        );
-    }
-
-    /// Unmounts whatever of it is mounted.
-    pub fn unmount(&self) {
-        for path in [self.merged(), self.reference()] {
-            drop(
-                std::process::Command::new("umount")
-                    .arg("-l")
-                    .arg(path)
-                    .stderr(std::process::Stdio::null())
-                    .status(),
-            );
-        }
-    }
+fn mount(options: &str, at: &Path) {
+    run(
+        "mount",
+        &[
+            "-t",
+            "overlay",
+            "overlay",
+            "-o",
+            options,
+            &at.display().to_string(),
+        ],
+    );
 }
 
 impl Drop for Overlay {
     fn drop(&mut self) {
-        self.unmount();
+        for path in [self.container(), self.image()] {
+            // Lazily, so that a failed test leaves nothing mounted either.
+            drop(
+                Command::new("umount")
+                    .arg("-l")
+                    .arg(path)
+                    .stderr(Stdio::null())
+                    .status(),
+            );
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, DiffId, Digest, ImageId, RootPath};
+use super::{Bytes, Change, ChangeKind, DiffId, Digest, FileType, ImageId, RootPath};
 
 /// The identifier that a runtime gave to a container: for Docker 64 hexadecimal digits.
 #[derive(
@@ -151,6 +151,38 @@ pub struct RuntimePath {
     pub path: RootPath,
     /// In which form.
     pub kind: RuntimePathKind,
+}
+
+impl RuntimePath {
+    /// Whether a change is nothing but what the runtime makes here: the path is new, or stands where
+    /// the image had something else, and now has exactly this form.
+    #[must_use]
+    pub fn covers(&self, change: &Change) -> bool {
+        if change.path != self.path
+            || change.kind == ChangeKind::Deleted
+            || !change.xattrs.is_empty()
+        {
+            return false;
+        }
+        let Some(after) = &change.after else {
+            return false;
+        };
+        let plain = (after.uid, after.gid) == (0, 0) && !after.immutable && !after.append_only;
+        plain
+            && match &self.kind {
+                RuntimePathKind::Directory => {
+                    after.file_type == FileType::Directory
+                        && after.mode == 0o755
+                        && change.kind == ChangeKind::Added
+                }
+                RuntimePathKind::EmptyFile => {
+                    after.file_type == FileType::File
+                        && after.size == 0
+                        && (after.mode == 0o755 || after.mode == 0o644)
+                }
+                RuntimePathKind::Symlink(target) => after.target.as_ref() == Some(target),
+            }
+    }
 }
 
 /// The form of a [`RuntimePath`]. Anything else at that path is an ordinary change.

@@ -7,10 +7,15 @@
 pub mod btrfs;
 mod compare;
 pub mod digest;
+mod options;
 pub mod outcome;
 pub mod overlay;
 pub mod paths;
+mod select;
 pub mod walk;
+
+pub use options::Options;
+pub use select::measure;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 

@@ -4,6 +4,7 @@
 //! `inspect` builds from a request.
 
 pub mod docker;
+pub mod find;
 pub mod mountinfo;
 pub mod overlay_mount;
 pub mod tree;
@@ -60,4 +61,10 @@ pub trait Runtime {
     /// # Errors
     /// [`RuntimeError`] when they cannot be found or do not make sense.
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError>;
+
+    /// Looks, after a container was compared, whether it is still the same one; returns why not.
+    fn vanished(&self, container: &Container) -> Option<Gap> {
+        let _ = container;
+        None
+    }
 }

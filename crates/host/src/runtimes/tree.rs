@@ -1,1 +1,70 @@
-//! tree
+//! Two trees named by their paths: no runtime at all.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use plimsoll_core::model::{Container, ContainerId, Gap, Image, RuntimeKind, State, escape};
+
+use super::{Located, Runtime, RuntimeError};
+use crate::fs::Dir;
+use crate::layers::{Layer, LayerStack, PlainStack};
+
+/// An image's tree and a container's.
+#[derive(Debug)]
+pub struct Tree {
+    image: PathBuf,
+    container: PathBuf,
+}
+
+impl Tree {
+    /// Names the two trees; nothing is opened yet.
+    #[must_use]
+    pub fn new(image: &Path, container: &Path) -> Self {
+        Self {
+            image: image.to_owned(),
+            container: container.to_owned(),
+        }
+    }
+}
+
+impl Runtime for Tree {
+    fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
+        let path = escape(self.container.as_os_str().as_bytes()).into_owned();
+        let container = Container {
+            id: ContainerId::new(path.clone()),
+            name: Some(path),
+            runtime: RuntimeKind::Tree,
+            state: State::Unknown,
+            image: Image {
+                reference: Some(self.image.as_os_str().as_bytes().into()),
+                ..Image::default()
+            },
+            pid: None,
+            runtime_paths: Vec::new(),
+        };
+        Ok((vec![container], Vec::new()))
+    }
+
+    fn locate(&self, _: &Container, _: bool) -> Result<Located, RuntimeError> {
+        let stack = PlainStack {
+            image: open(&self.image)?,
+            container: open(&self.container)?,
+        };
+        Ok(Located {
+            stack: LayerStack::Plain(stack),
+            gaps: Vec::new(),
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<Layer, RuntimeError> {
+    let dir = Dir::open(path).map_err(|errno| {
+        let shown = escape(path.as_os_str().as_bytes());
+        RuntimeError::Unavailable(format!("{shown}: {}", std::io::Error::from(errno)))
+    })?;
+    Ok(Layer {
+        dir,
+        path: path.to_owned(),
+        diff_id: None,
+    })
+}

@@ -11,6 +11,7 @@ mod index;
 mod marks;
 mod node;
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
@@ -20,6 +21,7 @@ use self::index::Index;
 use self::marks::MarkReader;
 pub use self::node::Node;
 use self::node::{Leaf, Part};
+use super::digest::Readable;
 use super::{Confirm, Content, Listing, Names, Pair, Side, Trouble};
 use crate::fs::{Dir, Stat};
 use crate::layers::{Layer, MarkNamespace, OverlayStack, PlainStack};
@@ -335,7 +337,13 @@ impl Pair for OverlayPair<'_> {
             && leaf.layer != UPPER
             && let Some((dir, name)) = self.index.entry_of(&leaf.stat)
         {
-            return Ok(self.leaf(UPPER, &dir, &name, leaf.shifted)?.map(Node::Leaf));
+            let mut indexed = self.leaf(UPPER, &dir, &name, leaf.shifted)?;
+            if let Some(indexed) = &mut indexed
+                && indexed.marks.metacopy
+            {
+                indexed.data = Some(leaf.data.clone().unwrap_or_else(|| Box::new(leaf.clone())));
+            }
+            return Ok(indexed.map(Node::Leaf));
         }
         Ok(found)
     }
@@ -437,12 +445,8 @@ impl Pair for OverlayPair<'_> {
     }
 }
 
-impl OverlayPair<'_> {
-    /// Returns the content source of a leaf, opened: for the digest engine.
-    ///
-    /// # Errors
-    /// [`Trouble`] when it cannot be opened, or is another file by now.
-    pub fn open(&self, node: &Node) -> Result<(std::os::fd::OwnedFd, Stat), Trouble> {
+impl Readable for OverlayPair<'_> {
+    fn open(&self, _: Side, node: &Node) -> Result<(OwnedFd, Stat), Trouble> {
         content::open(self.data(node)?)
     }
 }

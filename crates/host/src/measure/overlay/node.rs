@@ -11,6 +11,9 @@ use super::{OverlayPair, UPPER};
 use crate::fs::{Dir, Stat};
 use crate::measure::Trouble;
 
+/// Inode number of the root directory of a Btrfs subvolume (`BTRFS_FIRST_FREE_OBJECTID`).
+const SUBVOLUME_ROOT: u64 = 256;
+
 /// An object of a merged tree.
 #[derive(Debug, Clone)]
 pub enum Node {
@@ -158,7 +161,13 @@ impl OverlayPair<'_> {
                     Err(Errno::NOENT) => continue,
                     Err(errno) => return Err(errno.into()),
                 };
-                let part = self.part(layer, dir)?;
+                let mut part = self.part(layer, dir)?;
+                if !self.stacked
+                    && part.stat.ino == SUBVOLUME_ROOT
+                    && part.stat.dev != parent.stat_self()?.dev
+                {
+                    part.stat.file_type = FileType::Subvolume;
+                }
                 let (opaque, redirect) = (part.marks.opaque, part.marks.redirect.clone());
                 dirs.push(part);
                 if opaque {

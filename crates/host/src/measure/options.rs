@@ -1,0 +1,44 @@
+//! How the two sides are compared.
+
+use std::path::PathBuf;
+
+use plimsoll_core::model::{Algorithm, EngineKind};
+
+use super::Confirm;
+
+/// How the two sides are compared.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The engine; `None` takes the one that the storage driver has.
+    pub engine: Option<EngineKind>,
+    /// The hash function of the digest engine.
+    pub algorithm: Algorithm,
+    /// When content is read.
+    pub confirm: Confirm,
+    /// Hold the container still while it is looked at. This writes: a read-only snapshot on Btrfs,
+    /// a frozen cgroup on overlay.
+    pub atomic: bool,
+    /// Threads of the digest engine; at least 1.
+    pub jobs: usize,
+    /// List everything beneath a deleted directory.
+    pub expand: bool,
+    /// Changes kept for one container at most; more are counted in a gap.
+    pub max_changes: usize,
+    /// A stored baseline that the digest engine compares with, in place of the image's side.
+    pub baseline: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            engine: None,
+            algorithm: Algorithm::Sha256,
+            confirm: Confirm::Auto,
+            atomic: false,
+            jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            expand: false,
+            max_changes: 100_000,
+            baseline: None,
+        }
+    }
+}

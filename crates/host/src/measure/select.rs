@@ -1,0 +1,163 @@
+//! Which engine compares a layer stack, and the measurement that comes of it.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::os::unix::ffi::OsStrExt as _;
+
+use plimsoll_core::model::{
+    Baseline, Container, Cost, EngineKind, Gap, LayerTrust, Measurement, RootPath, RuntimePath,
+    escape,
+};
+
+use super::digest::baseline::BaselinePair;
+use super::digest::{DigestPair, Readable};
+use super::outcome::{Limits, Outcome};
+use super::overlay::OverlayPair;
+use super::{Options, Pair, Trouble, paths, walk};
+use crate::layers::{LayerStack, OverlayStack};
+
+/// Compares the two sides of a container.
+///
+/// What cannot be compared at all is a gap in a measurement without an engine.
+pub fn measure(
+    container: Container,
+    stack: &LayerStack,
+    only: &[RootPath],
+    options: &Options,
+) -> Measurement {
+    let mut run = Run {
+        only,
+        options,
+        outcome: Outcome::default(),
+        cost: Cost::default(),
+    };
+    let engine = match run.compare(stack) {
+        Ok(engine) => Some(engine),
+        Err(trouble) => {
+            run.outcome.gaps.push(Gap::new("layers", trouble.0));
+            None
+        }
+    };
+    Measurement {
+        container,
+        engine,
+        baseline: Baseline {
+            layers: LayerTrust::Trusted,
+        },
+        changes: run.outcome.changes,
+        identical_copies: run.outcome.identical_copies,
+        gaps: run.outcome.gaps,
+        cost: run.cost,
+    }
+}
+
+struct Run<'o> {
+    only: &'o [RootPath],
+    options: &'o Options,
+    outcome: Outcome,
+    cost: Cost,
+}
+
+impl Run<'_> {
+    fn compare(&mut self, stack: &LayerStack) -> Result<EngineKind, Trouble> {
+        let confirm = self.options.confirm;
+        let wanted = self.options.engine;
+        match (stack, wanted) {
+            (LayerStack::Overlay(stack), None | Some(EngineKind::Overlay)) => {
+                self.outcome = self.run(&mut OverlayPair::container(stack, confirm)?);
+                self.injected_layers(stack);
+                // A directory that is being removed lists as empty: that is no answer.
+                if stack.upper.dir.stat_self()?.links == 0 {
+                    self.outcome.gaps.push(Gap::new(
+                        "upper layer",
+                        "it was removed while it was being looked at",
+                    ));
+                }
+                Ok(EngineKind::Overlay)
+            }
+            (LayerStack::Overlay(stack), Some(EngineKind::Digest)) => {
+                let mut trees = OverlayPair::container(stack, confirm)?;
+                trees.look_at_everything();
+                self.digest(trees)?;
+                self.injected_layers(stack);
+                Ok(EngineKind::Digest)
+            }
+            (LayerStack::Plain(stack), None | Some(EngineKind::Digest)) => {
+                self.digest(OverlayPair::plain(stack, confirm))?;
+                Ok(EngineKind::Digest)
+            }
+            (stack, wanted) => Err(Trouble(format!(
+                "the {} engine cannot compare {}: leave --engine out, or use --engine digest",
+                wanted.map_or("digest", EngineKind::as_str),
+                match stack {
+                    LayerStack::Overlay(_) => "an overlay",
+                    LayerStack::Btrfs(_) => "Btrfs subvolumes",
+                    LayerStack::Plain(_) => "plain trees",
+                }
+            ))),
+        }
+    }
+
+    /// Compares two trees by digests: each other's, or those of a stored baseline.
+    fn digest<P: Readable>(&mut self, trees: P) -> Result<(), Trouble> {
+        let (algorithm, jobs) = (self.options.algorithm, self.options.jobs);
+        self.outcome = match &self.options.baseline {
+            None => self.run(&mut DigestPair::new(trees, algorithm, jobs)),
+            Some(path) => {
+                let failed = |why: String| {
+                    Trouble(format!(
+                        "the baseline {}: {why}",
+                        escape(path.as_os_str().as_bytes())
+                    ))
+                };
+                let file = File::open(path).map_err(|e| failed(e.to_string()))?;
+                let pair = BaselinePair::read(&mut BufReader::new(file), trees, jobs);
+                self.run(&mut pair.map_err(|e| failed(e.to_string()))?)
+            }
+        };
+        Ok(())
+    }
+
+    /// Compares the layers that the runtime put between image and container with the image.
+    fn injected_layers(&mut self, stack: &OverlayStack) {
+        for layer in 0..stack.injected.len() {
+            if let Some(mut pair) = OverlayPair::injected(stack, layer, self.options.confirm) {
+                let injected = self.run(&mut pair);
+                self.add_injected(injected, &stack.injected_paths);
+            }
+        }
+    }
+
+    fn run<P: Pair>(&mut self, pair: &mut P) -> Outcome {
+        let limits = Limits {
+            expand: self.options.expand,
+            max_changes: self.options.max_changes,
+        };
+        let outcome = if self.only.is_empty() {
+            walk::walk(pair, limits)
+        } else {
+            paths::check(pair, self.only, limits)
+        };
+        let (entries_read, bytes_read) = pair.cost();
+        self.cost.entries_read += entries_read;
+        self.cost.bytes_read += bytes_read;
+        outcome
+    }
+
+    /// Adds what a layer that the runtime made differs in from the image, unless it is exactly what
+    /// that runtime makes, or the container changed the same path itself.
+    fn add_injected(&mut self, injected: Outcome, expected: &[RuntimePath]) {
+        let own = self.outcome.changes.len();
+        for change in injected.changes {
+            let (container, _) = self.outcome.changes.split_at(own);
+            let known = container
+                .binary_search_by(|other| other.path.cmp(&change.path))
+                .is_ok();
+            if !known && !expected.iter().any(|path| path.covers(&change)) {
+                self.outcome.changes.push(change);
+            }
+        }
+        self.outcome.changes.sort_by(|a, b| a.path.cmp(&b.path));
+        self.outcome.gaps.extend(injected.gaps);
+    }
+}
