@@ -151,7 +151,7 @@ impl Table {
         )?;
         let shown = if self.verbose { wanted.len() } else { SHOWN };
         for change in wanted.iter().take(shown) {
-            self.change(change, "  ", out)?;
+            writeln!(out, "  {}", change_line(change, self.verbose))?;
         }
         if wanted.len() > shown {
             let more = wanted.len() - shown;
@@ -180,7 +180,7 @@ impl Table {
     fn diff(&self, out: &mut dyn Write, talk: Talk) -> io::Result<()> {
         for container in &self.containers {
             for change in &container.changes {
-                self.change(change, "", out)?;
+                writeln!(out, "{}", change_line(change, self.verbose))?;
             }
             for gap in &container.gaps {
                 write_gap(gap, "", out)?;
@@ -197,40 +197,39 @@ impl Table {
         }
         Ok(())
     }
+}
 
-    fn change(&self, change: &v1::Change, indent: &str, out: &mut dyn Write) -> io::Result<()> {
-        let style = match change.kind {
-            _ if change.allowed => DIM,
-            ChangeKind::Added => AnsiColor::Green.on_default(),
-            ChangeKind::Deleted => AnsiColor::Red.on_default(),
-            ChangeKind::Changed | ChangeKind::Replaced => AnsiColor::Yellow.on_default(),
-        };
-        let path = change.path.to_string();
-        let mut notes = notes(change);
-        if let Some(from) = &change.renamed_from {
-            notes.push(format!("renamed from {from}"));
-        }
-        if self.verbose {
-            notes.push(format!("[{}]", change.class.as_str()));
-        }
-        if let Some(rule) = &change.rule {
-            let by = if change.allowed { "allowed" } else { "denied" };
-            notes.push(format!("({by} by {rule})"));
-        }
-        let letter = change.kind.letter();
-        let notes = notes.join(", ");
-        let pad = if notes.is_empty() {
-            0
-        } else {
-            NOTES_AT.saturating_sub(path.width())
-        };
-        let gap = if notes.is_empty() { "" } else { "  " };
-        writeln!(
-            out,
-            "{indent}{style}{letter}{style:#}  {path}{:pad$}{gap}{DIM}{notes}{DIM:#}",
-            ""
-        )
+/// Returns the line about one change, without an end of line.
+pub(crate) fn change_line(change: &v1::Change, verbose: bool) -> String {
+    let style = match change.kind {
+        _ if change.allowed => DIM,
+        ChangeKind::Added => AnsiColor::Green.on_default(),
+        ChangeKind::Deleted => AnsiColor::Red.on_default(),
+        ChangeKind::Changed | ChangeKind::Replaced => AnsiColor::Yellow.on_default(),
+    };
+    let path = change.path.to_string();
+    let mut notes = notes(change);
+    if let Some(from) = &change.renamed_from {
+        notes.push(format!("renamed from {from}"));
     }
+    let mut notes = notes.join(", ");
+    if verbose {
+        notes += &format!(" [{}]", change.class.as_str());
+    }
+    if let Some(rule) = &change.rule {
+        let by = if change.allowed { "allowed" } else { "denied" };
+        notes += &format!(" ({by} by {rule})");
+    }
+    let letter = change.kind.letter();
+    if notes.is_empty() {
+        return format!("{style}{letter}{style:#}  {path}");
+    }
+    let pad = NOTES_AT.saturating_sub(path.width());
+    format!(
+        "{style}{letter}{style:#}  {path}{:pad$}  {DIM}{}{DIM:#}",
+        "",
+        notes.trim_start()
+    )
 }
 
 /// Returns the style of a verdict.
@@ -345,7 +344,8 @@ fn type_word(file_type: FileType) -> &'static str {
     }
 }
 
-fn cost(container: &v1::Container) -> String {
+/// Returns what looking at a container took, for people.
+pub(crate) fn cost(container: &v1::Container) -> String {
     format!(
         "{}, {} entries, {} read",
         duration(Duration::from_micros(container.cost.wall_micros)),
