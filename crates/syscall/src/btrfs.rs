@@ -9,6 +9,10 @@ const fn read_write(number: u64, size: u64) -> u64 {
     (3 << 30) | (size << 16) | (0x94 << 8) | number
 }
 
+const fn read(number: u64, size: u64) -> u64 {
+    (2 << 30) | (size << 16) | (0x94 << 8) | number
+}
+
 const fn write(number: u64, size: u64) -> u64 {
     (1 << 30) | (size << 16) | (0x94 << 8) | number
 }
@@ -17,7 +21,7 @@ const fn write(number: u64, size: u64) -> u64 {
 const TREE_SEARCH_V2: u64 = read_write(17, 112);
 const INO_LOOKUP: u64 = read_write(18, 4096);
 const DEV_INFO: u64 = read_write(30, 4096);
-const FS_INFO: u64 = read_write(31, 1024);
+const FS_INFO: u64 = read(31, 1024);
 const SNAP_CREATE_V2: u64 = write(23, 4096);
 const SNAP_DESTROY: u64 = write(15, 4096);
 

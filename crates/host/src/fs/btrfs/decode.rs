@@ -16,6 +16,7 @@ pub(crate) const EXTENT_DATA: u8 = 108;
 pub(crate) const EXTENT_CSUM: u8 = 128;
 pub(crate) const ROOT_ITEM: u8 = 132;
 pub(crate) const ROOT_BACKREF: u8 = 144;
+pub(crate) const ROOT_REF: u8 = 156;
 pub(crate) const CHUNK_ITEM: u8 = 228;
 
 /// One item as a search returns it.
@@ -99,6 +100,12 @@ pub(crate) fn inode_extrefs(mut data: &[u8]) -> impl Iterator<Item = (u64, &[u8]
         data = data.get(18 + length..)?;
         Some((parent, name))
     })
+}
+
+/// The directory and the name in a ROOT_REF item, where a nested subvolume hangs.
+pub(crate) fn root_ref(data: &[u8]) -> Option<(u64, &[u8])> {
+    let length = usize::from(u16_at(data, 16)?);
+    Some((u64_at(data, 0)?, data.get(18..18 + length)?))
 }
 
 /// Where a directory entry leads.
@@ -338,6 +345,7 @@ mod tests {
                 assert!(dir_entries(&data).count() <= length);
                 assert!(inode_refs(&data).count() <= length);
                 assert!(inode_extrefs(&data).count() <= length);
+                let _ = root_ref(&data);
             }
         }
     }

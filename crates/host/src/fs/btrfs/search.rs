@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::TreeError;
 use super::decode::{
-    self, DirEntry, INODE_ITEM, Inode, Item, Location, ROOT_BACKREF, ROOT_ITEM, Root,
+    self, DirEntry, INODE_ITEM, Inode, Item, Location, ROOT_BACKREF, ROOT_ITEM, ROOT_REF, Root,
 };
 use crate::fs::Dir;
 
@@ -137,6 +137,25 @@ impl<'s> Trees<'s> {
         Ok(self
             .one(ROOT_TREE, (child, ROOT_BACKREF, parent), |_| Some(()))?
             .is_some())
+    }
+
+    /// Returns where subvolumes hang in a subvolume: directories and names.
+    pub(crate) fn nested(&mut self, parent: u64) -> Result<Vec<(u64, Box<[u8]>)>, TreeError> {
+        let mut nested: Vec<(u64, Box<[u8]>)> = Vec::new();
+        let mut odd = false;
+        let range = ((parent, ROOT_REF, 0), (parent, ROOT_REF, u64::MAX));
+        self.each(ROOT_TREE, range, 0, u32::MAX, |item| {
+            match decode::root_ref(item.data) {
+                Some((dir, name)) => nested.push((dir, name.into())),
+                None => odd = true,
+            }
+            ControlFlow::Continue(())
+        })?;
+        if odd {
+            Err(TreeError::Undecodable(parent))
+        } else {
+            Ok(nested)
+        }
     }
 
     /// Returns where a name leads in a directory.

@@ -25,6 +25,9 @@ impl Candidates {
     /// Finds every inode that changed in either tree after transaction `base`, in which one became a
     /// snapshot of the other, and the names that lead to it from the root.
     ///
+    /// `nesting` is the subvolume whose nested ones are the container's: its own, or that of which
+    /// `container` is a snapshot taken to look at.
+    ///
     /// Any change of an item rewrites its leaf and every node above it in a later transaction, so a
     /// search bounded to later transactions passes over every subtree that is as it was, and over
     /// nothing else. Every change of content or metadata also updates the inode's own item; where
@@ -32,6 +35,7 @@ impl Candidates {
     pub(super) fn find(
         trees: &mut Trees<'_>,
         container: u64,
+        nesting: u64,
         image: u64,
         base: u64,
     ) -> Result<(Self, Vec<u64>), Trouble> {
@@ -43,7 +47,16 @@ impl Candidates {
             names: HashMap::new(),
         };
         for tree in [container, image] {
-            candidates.find_names(trees, tree)?;
+            let inodes = candidates.inodes.iter().copied().collect();
+            candidates.find_names(trees, tree, inodes)?;
+        }
+        // A nested subvolume is another tree, which no search of this one tells about; and what is one
+        // here may be an empty directory there.
+        for (tree, parent) in [(container, nesting), (image, image)] {
+            for (dir, name) in trees.nested(parent)? {
+                candidates.names.entry(dir).or_default().insert(name);
+                candidates.find_names(trees, tree, vec![dir])?;
+            }
         }
         let mut in_image: Vec<u64> = in_image.into_iter().collect();
         in_image.sort_unstable();
@@ -69,10 +82,14 @@ impl Candidates {
         !self.names.contains_key(&dir)
     }
 
-    /// Climbs from every candidate to the root of a tree and notes the names on the way.
-    fn find_names(&mut self, trees: &mut Trees<'_>, tree: u64) -> Result<(), Trouble> {
+    /// Climbs from inodes to the root of a tree and notes the names on the way.
+    fn find_names(
+        &mut self,
+        trees: &mut Trees<'_>,
+        tree: u64,
+        mut todo: Vec<u64>,
+    ) -> Result<(), Trouble> {
         let mut climbed = HashSet::new();
-        let mut todo: Vec<u64> = self.inodes.iter().copied().collect();
         while let Some(inode) = todo.pop() {
             if inode == ROOT_DIRECTORY || !climbed.insert(inode) {
                 continue;

@@ -43,6 +43,8 @@ pub struct BtrfsPair<'s> {
     devices: Devices,
     image: u64,
     container: u64,
+    /// The subvolume whose nested ones are the container's, when a snapshot of it is looked at.
+    nesting: u64,
     /// Transaction in which the container's became a snapshot of the image's.
     base: u64,
     /// When that was.
@@ -125,7 +127,8 @@ impl<'s> BtrfsPair<'s> {
         let (candidates, moved) = match scope {
             Scope::Paths => (None, Vec::new()),
             Scope::Everything => {
-                let (candidates, moved) = Candidates::find(&mut trees, looked_at, image.id, base)?;
+                let (candidates, moved) =
+                    Candidates::find(&mut trees, looked_at, container.id, image.id, base)?;
                 (Some(candidates), moved)
             }
         };
@@ -134,6 +137,7 @@ impl<'s> BtrfsPair<'s> {
             devices: Devices::default(),
             image: image.id,
             container: looked_at,
+            nesting: container.id,
             base,
             made: container_root.otime,
             candidates,
@@ -336,7 +340,12 @@ impl Pair for BtrfsPair<'_> {
             None => Ok(None),
             Some(Location::Inode(number)) => self.node(dir.tree, number),
             Some(Location::Subvolume(id)) => {
-                if !self.trees.is_nested_in(id, dir.tree)? {
+                let parent = if dir.tree == self.container {
+                    self.nesting
+                } else {
+                    dir.tree
+                };
+                if !self.trees.is_nested_in(id, parent)? {
                     return Ok(Some(placeholder(dir)));
                 }
                 let root = self.node(id, ROOT_DIRECTORY)?;
