@@ -88,10 +88,7 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
     tell_lapsed(look, now, *talk);
     let mut out = Output::open(look.output.as_deref())?;
     let run = Run {
-        tool: v1::Tool {
-            name: env!("CARGO_PKG_NAME").into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-        },
+        tool: tool(),
         host: v1::Host {
             name: Bytes::from(rustix::system::uname().nodename().to_bytes()),
         },
@@ -132,6 +129,14 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
         .and_then(|()| out.finish())
         .map_err(|error| CliError::writing(&error))?;
     Ok(code)
+}
+
+/// Returns which program this is.
+pub(super) fn tool() -> v1::Tool {
+    v1::Tool {
+        name: env!("CARGO_PKG_NAME").into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
 }
 
 /// Returns the time of the host's clock.

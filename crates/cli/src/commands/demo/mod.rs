@@ -143,11 +143,10 @@ fn act(
         timestamps::compare(image, container).map_err(|error| stage_error(container, &error))?;
     say(
         out,
-        "Somebody works in the container, and covers the traces.",
-    )?;
-    say(
-        out,
-        "By size, mtime, mode, owner and file capability, the rule of docker diff:\n",
+        "Somebody works in the container, and covers the traces. Who compares size,
+\
+         mtime, mode, owner and file capability, as docker diff does, sees this much:
+",
     )?;
     for (path, letter) in &by_times {
         say(out, &format!("{letter}  {path}"))?;
