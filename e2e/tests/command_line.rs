@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use plimsoll_e2e::{program, require};
+use plimsoll_e2e::{command, program, require};
 use serde_json::Value;
 
 /// An image's tree and a container's, the same at first.
@@ -148,6 +148,53 @@ fn every_form_of_output() {
         !out.contains('\u{1b}'),
         "no colour and no escape but in a terminal: {out:?}"
     );
+}
+
+/// Held against the committed schema by a validator that shares nothing with the program.
+#[test]
+fn the_document_is_what_the_schema_says() {
+    require!("jsonschema", "setfattr");
+    let trees = Trees::new();
+    fs::write(trees.container("etc/passwd"), "root::0:0:\n").unwrap();
+    fs::write(trees.container("etc/\u{1b}"), "").unwrap();
+    fs::remove_file(trees.container("var/log/app.log")).unwrap();
+    std::os::unix::fs::symlink("/target", trees.container("var/log/app.log")).unwrap();
+    let pipe = trees.container("etc/pipe");
+    command::run("mkfifo", &[&pipe.display().to_string()]);
+    command::run(
+        "mknod",
+        &[
+            &trees.container("etc/null").display().to_string(),
+            "c",
+            "1",
+            "3",
+        ],
+    );
+    let etc = trees.container("etc").display().to_string();
+    command::run("setfattr", &["-n", "user.note", "-v", "x", &etc]);
+    trees.run(1, "check", &["--format", "json", "-o", "report.json"]);
+
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/report.schema.json");
+    let valid = |report: &Path| {
+        let output = std::process::Command::new("jsonschema")
+            .arg("-i")
+            .args([report, &schema])
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let report = trees.dir.path().join("report.json");
+    let (fine, told) = valid(&report);
+    assert!(fine, "{told}");
+
+    let text = fs::read_to_string(&report).unwrap();
+    let broken = text.replace("\"violated\",", "\"fine\",");
+    assert_ne!(text, broken);
+    fs::write(&report, broken).unwrap();
+    assert!(!valid(&report).0);
 }
 
 #[test]
