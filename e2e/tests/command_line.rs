@@ -83,6 +83,14 @@ fn only_the_paths_that_are_asked_for() {
     trees.run(0, "check", &["--", "/var/log/app.log", "/no/such/path"]);
     let (out, _) = trees.run(1, "diff", &["--", "/etc/passwd"]);
     assert_eq!(out.lines().count(), 1, "{out}");
+    for format in ["json", "ndjson"] {
+        let (out, err) = trees.run(0, "check", &["--format", format, "--", "/var/log"]);
+        assert!(
+            out.contains("\"paths\":") && out.contains("/var/log"),
+            "{out}"
+        );
+        assert!(err.contains("only the paths given"), "{err}");
+    }
 }
 
 #[test]

@@ -93,6 +93,7 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
             name: Bytes::from(rustix::system::uname().nodename().to_bytes()),
         },
         time: now,
+        paths: look.request.paths.clone(),
     };
     let width = out.width();
     let mut renderer = Renderer::new(look.format, look.view, run, width, talk.is_verbose());
@@ -123,6 +124,9 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
             v1::Gap::new(gap, accepted)
         })
         .collect();
+    if !look.request.paths.is_empty() {
+        talk.note("only the paths given were looked at: the verdict is about no other");
+    }
     let code = v1::exit_code(summary, &gaps);
     written
         .and_then(|()| renderer.finish(gaps, summary, &mut out, *talk))
