@@ -43,3 +43,30 @@ pub fn run(program: impl AsRef<Path>, args: &[&str]) -> String {
 pub fn shell(script: &str) -> String {
     run("/bin/bash", &["-euo", "pipefail", "-c", script])
 }
+
+/// A program in the background, killed on drop.
+#[derive(Debug)]
+pub struct Background(std::process::Child);
+
+impl Background {
+    /// Starts it with nothing to read and nobody to listen.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        use std::process::Stdio;
+        let quiet = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(quiet.spawn().expect("program in the background"))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}

@@ -1,3 +1,49 @@
-//! placeholder
+//! Checks and generators of this repository: `cargo xtask tidy|schema|man`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool of the terminal, for whoever works on this repository"
+)]
 
-fn main() {}
+mod man;
+mod schema;
+mod source;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  tidy            check what no lint checks: sizes, names, module docs, one-way uses
+  schema          write docs/reference/report.schema.json from the types
+  schema --check  fail when it is stale
+  man [DIR]       write the manual pages, into target/man when no DIR is given";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match args.as_slice() {
+        ["tidy"] => tidy::check(&root()),
+        ["schema"] => schema::write(&root()),
+        ["schema", "--check"] => schema::check(&root()),
+        ["man"] => man::write(&root(), &root().join("target/man")),
+        ["man", directory] => man::write(&root(), Path::new(directory)),
+        _ => Err(vec![USAGE.to_owned()]),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(findings) => {
+            for finding in findings {
+                eprintln!("{finding}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns the top of the repository.
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
+}

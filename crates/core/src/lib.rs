@@ -13,5 +13,6 @@ pub mod policy;
 pub mod report;
 pub mod trust;
 mod verdict;
+pub mod yaml;
 
 pub use verdict::{Summary, Verdict};

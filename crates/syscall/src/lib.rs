@@ -5,3 +5,4 @@
 
 pub mod btrfs;
 pub mod fiemap;
+pub mod quiet;

@@ -1,12 +1,13 @@
 //! A directory handle, and everything that is reached through one.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, StatVfsMountFlags};
 use rustix::io::{Errno, Result};
 
 use super::{LINK_LIMIT, Stat, XATTR_LIMIT, read_limited};
@@ -27,7 +28,11 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
 /// It is opened with `O_NOATIME`, which needs ownership or `CAP_FOWNER`: where that is missing,
 /// opening fails, because a check leaves no access time behind.
 #[derive(Debug)]
-pub struct Dir(OwnedFd);
+pub struct Dir {
+    fd: OwnedFd,
+    /// The same directory as links are read through, once one was.
+    quiet: OnceCell<OwnedFd>,
+}
 
 impl Dir {
     /// Opens a directory by a path that the operator gave, following links in it.
@@ -35,7 +40,7 @@ impl Dir {
     /// # Errors
     /// Those of open(2).
     pub fn open(path: &Path) -> Result<Self> {
-        rustix::fs::open(path, OPEN_DIR.difference(OFlags::NOFOLLOW), Mode::empty()).map(Self)
+        rustix::fs::open(path, OPEN_DIR.difference(OFlags::NOFOLLOW), Mode::empty()).map(Self::from)
     }
 
     /// Opens a directory some levels beneath this one; `.` is this one again.
@@ -44,13 +49,13 @@ impl Dir {
     /// Those of openat2(2): `ELOOP` for a link in the path, `EXDEV` for a path that leads out.
     pub fn open_beneath(&self, path: &[u8]) -> Result<Self> {
         rustix::fs::openat2(
-            &self.0,
+            &self.fd,
             OsStr::from_bytes(path),
             OPEN_DIR,
             Mode::empty(),
             BENEATH,
         )
-        .map(Self)
+        .map(Self::from)
     }
 
     /// Opens a directory that is an entry of this one.
@@ -59,7 +64,8 @@ impl Dir {
     /// Those of openat(2): `ENOTDIR` or `ELOOP` when it is none.
     pub fn child(&self, name: &[u8]) -> Result<Self> {
         debug_assert!(!name.contains(&b'/'));
-        rustix::fs::openat(&self.0, OsStr::from_bytes(name), OPEN_DIR, Mode::empty()).map(Self)
+        rustix::fs::openat(&self.fd, OsStr::from_bytes(name), OPEN_DIR, Mode::empty())
+            .map(Self::from)
     }
 
     /// Returns what this directory is.
@@ -67,7 +73,7 @@ impl Dir {
     /// # Errors
     /// Those of statx(2).
     pub fn stat_self(&self) -> Result<Stat> {
-        super::stat_fd(&self.0)
+        super::stat_fd(&self.fd)
     }
 
     /// Returns what an entry of this directory is, without following a link.
@@ -77,7 +83,7 @@ impl Dir {
     pub fn stat(&self, name: &[u8]) -> Result<Stat> {
         debug_assert!(!name.contains(&b'/'));
         let raw = rustix::fs::statx(
-            &self.0,
+            &self.fd,
             OsStr::from_bytes(name),
             AtFlags::SYMLINK_NOFOLLOW,
             Stat::MASK,
@@ -88,13 +94,27 @@ impl Dir {
     /// Returns the target of a symbolic link that is an entry of this directory.
     ///
     /// # Errors
-    /// Those of readlinkat(2); `ENAMETOOLONG` beyond [`LINK_LIMIT`].
+    /// Those of readlinkat(2); `ENAMETOOLONG` beyond [`LINK_LIMIT`]; `EPERM` without the privilege to
+    /// read a link without moving its access time.
     pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
-        let target = rustix::fs::readlinkat(&self.0, OsStr::from_bytes(name), Vec::new())?;
+        let target = rustix::fs::readlinkat(self.quiet()?, OsStr::from_bytes(name), Vec::new())?;
         if target.as_bytes().len() > LINK_LIMIT {
             return Err(Errno::NAMETOOLONG);
         }
         Ok(target.into_bytes())
+    }
+
+    /// Returns this directory by a way on which reading a link leaves no access time behind.
+    fn quiet(&self) -> Result<BorrowedFd<'_>> {
+        if let Some(quiet) = self.quiet.get() {
+            return Ok(quiet.as_fd());
+        }
+        let mount = rustix::fs::fstatvfs(&self.fd)?.f_flag;
+        if mount.intersects(StatVfsMountFlags::NOATIME | StatVfsMountFlags::RDONLY) {
+            return Ok(self.fd.as_fd());
+        }
+        let quiet = plimsoll_syscall::quiet::noatime(self.fd.as_fd())?;
+        Ok(self.quiet.get_or_init(|| quiet).as_fd())
     }
 
     /// Reads a small regular file beneath this directory.
@@ -109,7 +129,7 @@ impl Dir {
             | OFlags::NONBLOCK
             | OFlags::CLOEXEC;
         let fd = rustix::fs::openat2(
-            &self.0,
+            &self.fd,
             OsStr::from_bytes(path),
             flags,
             Mode::empty(),
@@ -133,7 +153,7 @@ impl Dir {
     pub fn xattr_names<'b>(&self, name: &[u8], buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
         buffer.resize(XATTR_LIMIT, 0);
         let length = if name.is_empty() {
-            rustix::fs::flistxattr(&self.0, buffer.as_mut_slice())
+            rustix::fs::flistxattr(&self.fd, buffer.as_mut_slice())
         } else {
             rustix::fs::llistxattr(self.by_proc(name), buffer.as_mut_slice())
         };
@@ -158,7 +178,7 @@ impl Dir {
         buffer.resize(XATTR_LIMIT, 0);
         let attribute = OsStr::from_bytes(attribute);
         let length = if name.is_empty() {
-            rustix::fs::fgetxattr(&self.0, attribute, buffer.as_mut_slice())
+            rustix::fs::fgetxattr(&self.fd, attribute, buffer.as_mut_slice())
         } else {
             rustix::fs::lgetxattr(self.by_proc(name), attribute, buffer.as_mut_slice())
         };
@@ -173,7 +193,7 @@ impl Dir {
     /// directory handle (listxattrat is Linux 6.13 and later), and opening a device or a FIFO to
     /// ask would have effects.
     fn by_proc(&self, name: &[u8]) -> Vec<u8> {
-        let mut path = format!("/proc/self/fd/{}/", self.0.as_raw_fd()).into_bytes();
+        let mut path = format!("/proc/self/fd/{}/", self.fd.as_raw_fd()).into_bytes();
         path.extend_from_slice(name);
         path
     }
@@ -184,17 +204,26 @@ impl Dir {
     /// # Errors
     /// Those of lseek(2).
     pub fn reader(&self, offset: u64) -> Result<DirReader<'_>> {
-        rustix::fs::seek(&self.0, SeekFrom::Start(offset))?;
+        rustix::fs::seek(&self.fd, SeekFrom::Start(offset))?;
         Ok(DirReader {
-            fd: self.0.as_fd(),
+            fd: self.fd.as_fd(),
             offset,
         })
     }
 }
 
+impl From<OwnedFd> for Dir {
+    fn from(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            quiet: OnceCell::new(),
+        }
+    }
+}
+
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

@@ -1,0 +1,69 @@
+# make demo         see what it finds, on a throwaway container (root; no Docker, no registry)
+# make docker-demo  the same on a real dockerd with overlay2 and with Btrfs (root)
+# make test         everything CI checks; installs what is missing from Debian's packages
+# make check        the quick part of it, without root
+
+CARGO ?= cargo
+DENY := target/tools/bin/cargo-deny
+DENY_VERSION := 0.20.2
+PROGRAM := target/release/plimsoll
+
+.PHONY: build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+
+build:
+	$(CARGO) build --release --locked --package plimsoll
+
+demo: build
+	@if [ "$$(id -u)" -ne 0 ]; then \
+	    echo "The demo mounts file systems of its own, which only root may: sudo $(PROGRAM) demo"; \
+	    exit 2; \
+	fi
+	$(PROGRAM) demo
+
+docker-demo: build
+	sh scripts/docker-demo.sh $(PROGRAM)
+
+test: packages check deny e2e
+
+packages:
+	sh scripts/packages.sh
+
+check: format lint tidy unit
+
+format:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+tidy:
+	$(CARGO) xtask tidy
+	$(CARGO) xtask schema --check
+
+unit:
+	$(CARGO) test --workspace --exclude plimsoll-e2e --locked
+
+# The binaries of this package run one after the other: they make loop devices and start daemons.
+e2e:
+	@if [ "$$(id -u)" -ne 0 ]; then echo "not root: the tests on real file systems are skipped"; fi
+	$(CARGO) build --locked --package plimsoll
+	$(CARGO) test --package plimsoll-e2e --locked
+
+deny: $(DENY)
+	$(DENY) check --hide-inclusion-graph bans licenses sources
+	@if timeout 20 git ls-remote --heads https://github.com/RustSec/advisory-db main >/dev/null 2>&1; then \
+	    echo $(DENY) check advisories; \
+	    $(DENY) check advisories; \
+	else \
+	    echo "advisories: the database on github.com cannot be reached from here, not checked"; \
+	fi
+
+$(DENY):
+	$(CARGO) install --locked --root target/tools --target-dir target/tools/build cargo-deny@$(DENY_VERSION)
+	rm -rf target/tools/build
+
+schema:
+	$(CARGO) xtask schema
+
+man:
+	$(CARGO) xtask man

@@ -1,0 +1,299 @@
+//! What `check` and `diff` have in common: options to a request, measurements to a rendered report.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use indicatif::ProgressBar;
+use plimsoll_core::Summary;
+use plimsoll_core::model::{Algorithm, Bytes, EngineKind, Timestamp};
+use plimsoll_core::policy::{Action, Lifetime, Policy, appraise};
+use plimsoll_core::report::v1;
+use plimsoll_host::inspect::{Options, Request, Sources, inspect};
+use plimsoll_host::measure::Confirm;
+
+use crate::args::{Comparison, Engine, Format, Hash, Layers, LookArgs, Places, When};
+use crate::error::{CliError, shown};
+use crate::output::Output;
+use crate::render::{Renderer, Run, View};
+use crate::talk::Talk;
+use crate::{config, targets};
+
+/// A look at containers, with everything resolved.
+#[derive(Debug)]
+pub(super) struct Look {
+    request: Request,
+    policy: Policy,
+    policy_file: Option<PathBuf>,
+    format: Format,
+    view: View,
+    output: Option<PathBuf>,
+}
+
+impl Look {
+    /// Resolves arguments and configuration.
+    ///
+    /// # Errors
+    /// [`CliError`] for the first thing that makes no sense.
+    pub(super) fn new(
+        names: &[OsString],
+        args: LookArgs,
+        config: Option<&Path>,
+        view: View,
+    ) -> Result<Self, CliError> {
+        let settings = args.settings.or(config::load(config)?);
+        let format = settings.comparison.format.unwrap_or(Format::Table);
+        if format == Format::Docker && view == View::Check {
+            return Err(
+                CliError::new("--format docker lists the changes of one container")
+                    .hint("plimsoll diff TARGET --format docker"),
+            );
+        }
+        let (policy, policy_file) = match settings.comparison.policy.clone() {
+            Some(file) => (read_policy(&file)?, Some(file)),
+            None => (Policy::default(), None),
+        };
+        let mut options = options(&settings.comparison)?;
+        options.baseline = args.baseline;
+        options.expand |= policy.needs_expansion();
+        Ok(Self {
+            request: Request {
+                sources: sources(settings.places)?,
+                targets: names
+                    .iter()
+                    .map(|n| targets::parse(n))
+                    .collect::<Result<_, _>>()?,
+                paths: args
+                    .paths
+                    .iter()
+                    .map(|p| targets::inside(p))
+                    .collect::<Result<_, _>>()?,
+                options,
+            },
+            policy,
+            policy_file,
+            format,
+            view,
+            output: args.output,
+        })
+    }
+}
+
+/// Looks, renders, and returns the exit code.
+///
+/// # Errors
+/// [`CliError`] when nothing could be inspected or the output not be written.
+pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
+    let now = now();
+    tell_lapsed(look, now, *talk);
+    let mut out = Output::open(look.output.as_deref())?;
+    let run = Run {
+        tool: v1::Tool {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        },
+        host: v1::Host {
+            name: Bytes::from(rustix::system::uname().nodename().to_bytes()),
+        },
+        time: now,
+    };
+    let width = out.width();
+    let mut renderer = Renderer::new(look.format, look.view, run, width, talk.is_verbose());
+    let mut summary = Summary::default();
+    let mut written = Ok(());
+    let progress = progress(look, *talk);
+
+    let gaps = inspect(&look.request, &mut |measurement| {
+        progress.inc(1);
+        let appraisal = appraise(&measurement, &look.policy, now);
+        let container = v1::Container::new(measurement, appraisal);
+        summary.add(container.verdict);
+        // A container that cannot be delivered ends no one else's measurement: the error is told
+        // when all are done.
+        if written.is_ok() {
+            written = renderer.container(container, &mut out);
+        }
+    })?;
+    progress.finish_and_clear();
+
+    let gaps: Vec<v1::Gap> = gaps
+        .into_iter()
+        .map(|gap| {
+            let accepted = look.policy.accepts(&gap);
+            if !accepted {
+                talk.gap(&gap);
+            }
+            v1::Gap::new(gap, accepted)
+        })
+        .collect();
+    let code = v1::exit_code(summary, &gaps);
+    written
+        .and_then(|()| renderer.finish(gaps, summary, &mut out, *talk))
+        .and_then(|()| out.finish())
+        .map_err(|error| CliError::writing(&error))?;
+    Ok(code)
+}
+
+/// Returns the time of the host's clock.
+pub(super) fn now() -> Timestamp {
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => Timestamp {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanoseconds: since.subsec_nanos(),
+        },
+        Err(_) => Timestamp {
+            seconds: 0,
+            nanoseconds: 0,
+        },
+    }
+}
+
+/// Returns where containers are looked for.
+///
+/// # Errors
+/// [`CliError`] for a runtime that is not known and an address on another machine.
+pub(super) fn sources(places: Places) -> Result<Sources, CliError> {
+    if let Some(name) = &places.runtime {
+        targets::runtime(name)?;
+    }
+    Ok(Sources {
+        docker_host: places.docker_host.as_deref().map(socket).transpose()?,
+        data_root: places.data_root,
+        root: places.root,
+    })
+}
+
+fn socket(url: &str) -> Result<PathBuf, CliError> {
+    let path = url.strip_prefix("unix://").unwrap_or(url);
+    if path.starts_with('/') {
+        return Ok(path.into());
+    }
+    let shown = plimsoll_core::model::escape(url.as_bytes());
+    if url.contains("://") {
+        return Err(CliError::new(format!(
+            "--docker-host {shown}: the layers lie on that machine, and only a socket on this one leads to layers here"
+        ))
+        .hint("run plimsoll where the daemon runs, with --docker-host unix:///path/to/docker.sock"));
+    }
+    Err(
+        CliError::new(format!("--docker-host {shown}: not an absolute path"))
+            .hint("--docker-host unix:///path/to/docker.sock"),
+    )
+}
+
+fn options(settings: &Comparison) -> Result<Options, CliError> {
+    match settings.layers {
+        None | Some(Layers::Trust) => {}
+        Some(Layers::Sealed) => {
+            return Err(CliError::new(
+                "--layers sealed needs sealed layers, which this version cannot make yet",
+            )
+            .hint("--layers trust takes the image's layers as they lie on disk"));
+        }
+        Some(Layers::Digest) => {
+            return Err(CliError::new("--layers digest is not there yet: this version cannot rebuild a layer to its diffID")
+                .hint("--layers trust takes the image's layers as they lie on disk"));
+        }
+    }
+    let default = Options::default();
+    Ok(Options {
+        engine: match settings.engine {
+            None | Some(Engine::Auto) => None,
+            Some(Engine::Overlay) => Some(EngineKind::Overlay),
+            Some(Engine::Btrfs) => Some(EngineKind::Btrfs),
+            Some(Engine::Digest) => Some(EngineKind::Digest),
+        },
+        algorithm: match settings.algorithm {
+            Some(Hash::Md5) => Algorithm::Md5,
+            None | Some(Hash::Sha256) => Algorithm::Sha256,
+            Some(Hash::Blake3) => Algorithm::Blake3,
+        },
+        confirm: match settings.confirm {
+            None | Some(When::Auto) => Confirm::Auto,
+            Some(When::Always) => Confirm::Always,
+            Some(When::Never) => Confirm::Never,
+        },
+        atomic: settings.atomic.unwrap_or(false),
+        jobs: settings.jobs.map_or(default.jobs, |jobs| jobs as usize),
+        expand: settings.expand.unwrap_or(false),
+        max_changes: settings
+            .max_changes
+            .map_or(default.max_changes, |max| max as usize),
+        baseline: None,
+    })
+}
+
+fn read_policy(file: &Path) -> Result<Policy, CliError> {
+    let text = config::text("cannot read the policy", file)?
+        .ok_or_else(|| CliError::new(format!("there is no policy file {}", shown(file))))?;
+    Policy::parse(&text).map_err(|error| CliError::new(format!("{}, {error}", shown(file))))
+}
+
+fn tell_lapsed(look: &Look, now: Timestamp, talk: Talk) {
+    for rule in look.policy.lapsed(now) {
+        let file = look.policy_file.as_deref().map(shown).unwrap_or_default();
+        let why = match &rule.action {
+            Action::Allow(Lifetime::Unreadable(date)) => {
+                format!(
+                    "its date \"{}\" cannot be read",
+                    plimsoll_core::model::escape(date.as_bytes())
+                )
+            }
+            _ => "it has expired".to_owned(),
+        };
+        talk.warn(&format!(
+            "rule \"{}\" of {file} allows nothing: {why}",
+            rule.name
+        ));
+    }
+}
+
+/// Returns a sign of life on stderr; where that is no terminal, or lines appear anyway, a silent one.
+fn progress(look: &Look, talk: Talk) -> ProgressBar {
+    if talk.is_quiet() || matches!(look.format, Format::Ndjson | Format::Docker) {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message("containers looked at");
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {pos} {msg} ({elapsed})")
+    {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_on_this_machine() {
+        assert_eq!(
+            socket("unix:///run/d.sock").unwrap(),
+            PathBuf::from("/run/d.sock")
+        );
+        assert_eq!(socket("/run/d.sock").unwrap(), PathBuf::from("/run/d.sock"));
+        for far in ["tcp://10.0.0.1:2375", "ssh://host", "http://h"] {
+            assert!(
+                socket(far).unwrap_err().message.contains("on that machine"),
+                "{far}"
+            );
+        }
+        assert!(socket("docker.sock").is_err());
+        assert!(socket("unix://docker.sock").is_err());
+    }
+
+    #[test]
+    fn options_that_are_not_there_yet_say_so() {
+        for layers in [Layers::Sealed, Layers::Digest] {
+            let settings = Comparison {
+                layers: Some(layers),
+                ..Comparison::default()
+            };
+            assert!(options(&settings).unwrap_err().hint.is_some());
+        }
+        let options = options(&Comparison::default()).unwrap();
+        assert_eq!((options.engine, options.confirm), (None, Confirm::Auto));
+        assert!(options.jobs >= 1);
+    }
+}

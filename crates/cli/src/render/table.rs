@@ -1,0 +1,394 @@
+//! Tables for people: a line a container, then what is held against it.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use plimsoll_core::model::{Aspect, Attributes, ChangeKind, FileType, escape};
+use plimsoll_core::report::v1;
+use plimsoll_core::{Summary, Verdict};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::View;
+use crate::talk::Talk;
+
+/// Changes of one container that `check` shows; `diff` shows all, and so does `-v`.
+const SHOWN: usize = 25;
+
+/// Column at which the notes on a path begin, where the path leaves room.
+const NOTES_AT: usize = 34;
+
+const PLAIN: Style = Style::new();
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+/// Collects containers for one table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    view: View,
+    width: Option<usize>,
+    verbose: bool,
+    containers: Vec<v1::Container>,
+}
+
+impl Table {
+    pub(crate) fn new(view: View, width: Option<usize>, verbose: bool) -> Self {
+        Self {
+            view,
+            width,
+            verbose,
+            containers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn container(&mut self, container: v1::Container) {
+        self.containers.push(container);
+    }
+
+    /// Writes the table.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn finish(
+        self,
+        summary: Summary,
+        out: &mut dyn Write,
+        talk: Talk,
+    ) -> io::Result<()> {
+        match self.view {
+            View::Check => self.check(summary, out),
+            View::Diff => self.diff(out, talk),
+        }
+    }
+
+    fn check(&self, summary: Summary, out: &mut dyn Write) -> io::Result<()> {
+        if self.containers.is_empty() {
+            return writeln!(out, "no containers");
+        }
+        self.overview(out)?;
+        for container in &self.containers {
+            self.details(container, out)?;
+        }
+        writeln!(out)?;
+        let counts = [
+            (summary.intact, Verdict::Intact),
+            (summary.allowed, Verdict::Allowed),
+            (summary.violated, Verdict::Violated),
+            (summary.unknown, Verdict::Unknown),
+        ];
+        let told: Vec<String> = counts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, verdict)| format!("{count} {}", verdict.as_str()))
+            .collect();
+        writeln!(out, "{}", told.join(", "))
+    }
+
+    /// A line a container.
+    fn overview(&self, out: &mut dyn Write) -> io::Result<()> {
+        const HEAD: [&str; 7] = [
+            "NAME", "RUNTIME", "STATE", "IMAGE", "ENGINE", "VERDICT", "CHANGES",
+        ];
+        const NAME: usize = 0;
+        const IMAGE: usize = 3;
+        const VERDICT: usize = 5;
+        let mut rows: Vec<[String; 7]> = vec![HEAD.map(str::to_owned)];
+        rows.extend(self.containers.iter().map(row));
+        let mut widths = [0; 7];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.width());
+            }
+        }
+        if let Some(columns) = self.width {
+            let total = |widths: &[usize; 7]| widths.iter().sum::<usize>() + 2 * (widths.len() - 1);
+            for (column, least) in [(IMAGE, 12), (NAME, 16)] {
+                let excess = total(&widths).saturating_sub(columns);
+                widths[column] =
+                    (widths[column].saturating_sub(excess)).max(least.min(widths[column]));
+            }
+        }
+        for (index, row) in rows.iter().enumerate() {
+            let mut line = String::new();
+            for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+                let cell = shortened(cell, width);
+                let style = match (index, column) {
+                    (0, _) => DIM,
+                    (_, VERDICT) => verdict_style(self.containers[index - 1].verdict),
+                    _ => PLAIN,
+                };
+                let pad = width.saturating_sub(cell.width());
+                let last = column + 1 == HEAD.len();
+                // Numbers end at one column; nothing is padded at the end of a line.
+                let (before, after) = if last { (pad, 0) } else { (0, pad + 2) };
+                line += &format!("{:before$}{style}{cell}{style:#}{:after$}", "", "");
+            }
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// What is held against one container.
+    fn details(&self, container: &v1::Container, out: &mut dyn Write) -> io::Result<()> {
+        let wanted: Vec<&v1::Change> = container
+            .changes
+            .iter()
+            .filter(|change| self.verbose || !change.allowed)
+            .collect();
+        let gaps: Vec<&v1::Gap> = container
+            .gaps
+            .iter()
+            .filter(|gap| self.verbose || !gap.accepted)
+            .collect();
+        if wanted.is_empty() && gaps.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        writeln!(
+            out,
+            "{BOLD}{}{BOLD:#}",
+            escape(container.display_name().as_bytes())
+        )?;
+        let shown = if self.verbose { wanted.len() } else { SHOWN };
+        for change in wanted.iter().take(shown) {
+            writeln!(out, "  {}", change_line(change, self.verbose))?;
+        }
+        if wanted.len() > shown {
+            let more = wanted.len() - shown;
+            writeln!(out, "  {DIM}… {more} more: plimsoll diff lists them{DIM:#}")?;
+        }
+        let allowed = container
+            .changes
+            .iter()
+            .filter(|change| change.allowed)
+            .count();
+        if allowed > 0 && !self.verbose {
+            writeln!(
+                out,
+                "  {DIM}{allowed} allowed by the policy: -v shows them{DIM:#}"
+            )?;
+        }
+        for gap in gaps {
+            write_gap(gap, "  ", out)?;
+        }
+        if self.verbose {
+            writeln!(out, "  {DIM}{}{DIM:#}", cost(container))?;
+        }
+        Ok(())
+    }
+
+    fn diff(&self, out: &mut dyn Write, talk: Talk) -> io::Result<()> {
+        for container in &self.containers {
+            for change in &container.changes {
+                writeln!(out, "{}", change_line(change, self.verbose))?;
+            }
+            for gap in &container.gaps {
+                write_gap(gap, "", out)?;
+            }
+            let engine = container
+                .engine
+                .map_or("not compared", |engine| engine.as_str());
+            talk.note(&format!(
+                "{}: {} ({engine}, {})",
+                escape(container.display_name().as_bytes()),
+                container.verdict.as_str(),
+                cost(container)
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the line about one change, without an end of line.
+pub(crate) fn change_line(change: &v1::Change, verbose: bool) -> String {
+    let style = match change.kind {
+        _ if change.allowed => DIM,
+        ChangeKind::Added => AnsiColor::Green.on_default(),
+        ChangeKind::Deleted => AnsiColor::Red.on_default(),
+        ChangeKind::Changed | ChangeKind::Replaced => AnsiColor::Yellow.on_default(),
+    };
+    let path = change.path.to_string();
+    let mut notes = notes(change);
+    if let Some(from) = &change.renamed_from {
+        notes.push(format!("renamed from {from}"));
+    }
+    let mut notes = notes.join(", ");
+    if verbose {
+        notes += &format!(" [{}]", change.class.as_str());
+    }
+    if let Some(rule) = &change.rule {
+        let by = if change.allowed { "allowed" } else { "denied" };
+        notes += &format!(" ({by} by {rule})");
+    }
+    let letter = change.kind.letter();
+    if notes.is_empty() {
+        return format!("{style}{letter}{style:#}  {path}");
+    }
+    let pad = NOTES_AT.saturating_sub(path.width());
+    format!(
+        "{style}{letter}{style:#}  {path}{:pad$}  {DIM}{}{DIM:#}",
+        "",
+        notes.trim_start()
+    )
+}
+
+/// Returns the style of a verdict.
+pub(crate) fn verdict_style(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Intact | Verdict::Allowed => AnsiColor::Green.on_default(),
+        Verdict::Violated => AnsiColor::Red.on_default().bold(),
+        Verdict::Unknown => AnsiColor::Yellow.on_default().bold(),
+    }
+}
+
+fn row(container: &v1::Container) -> [String; 7] {
+    let image = match (&container.image.reference, &container.image.id) {
+        (Some(reference), _) => reference.to_string(),
+        (None, Some(id)) => id.digest().hex().chars().take(12).collect(),
+        (None, None) => "-".to_owned(),
+    };
+    [
+        escape(container.display_name().as_bytes()).into_owned(),
+        container.runtime.as_str().to_owned(),
+        container.state.as_str().to_owned(),
+        image,
+        container
+            .engine
+            .map_or("-", |engine| engine.as_str())
+            .to_owned(),
+        container.verdict.as_str().to_owned(),
+        container.changes.len().to_string(),
+    ]
+}
+
+fn write_gap(gap: &v1::Gap, indent: &str, out: &mut dyn Write) -> io::Result<()> {
+    let style = AnsiColor::Magenta.on_default();
+    let what = gap.what.to_string();
+    let why = escape(gap.why.as_bytes());
+    let accepted = if gap.accepted { " (accepted)" } else { "" };
+    let pad = NOTES_AT.saturating_sub(what.width());
+    writeln!(
+        out,
+        "{indent}{style}?{style:#}  {what}{:pad$}  not seen: {why}{accepted}",
+        ""
+    )
+}
+
+/// What there is to say about a change beside its letter and path.
+fn notes(change: &v1::Change) -> Vec<String> {
+    match (
+        change.kind,
+        change.before.as_deref(),
+        change.after.as_deref(),
+    ) {
+        (ChangeKind::Added, _, Some(after)) => vec![described(after)],
+        (ChangeKind::Deleted, Some(before), _) => vec![type_word(before.file_type).to_owned()],
+        (ChangeKind::Replaced, Some(before), Some(after)) => {
+            vec![format!(
+                "{} -> {}",
+                type_word(before.file_type),
+                described(after)
+            )]
+        }
+        _ => change
+            .aspects
+            .iter()
+            .map(|aspect| aspect_note(aspect, change))
+            .collect(),
+    }
+}
+
+fn aspect_note(aspect: Aspect, change: &v1::Change) -> String {
+    let word = aspect.as_str();
+    let sides = change.before.as_deref().zip(change.after.as_deref());
+    match (aspect, sides) {
+        (Aspect::Content, _) if !change.confirmed => format!("{word} (not read)"),
+        (Aspect::Mode, Some((before, after))) => {
+            format!("{word} {:04o} -> {:04o}", before.mode, after.mode)
+        }
+        (Aspect::Owner, Some((before, after))) => format!(
+            "{word} {}:{} -> {}:{}",
+            before.uid, before.gid, after.uid, after.gid
+        ),
+        (Aspect::Target, Some((_, after))) => match &after.target {
+            Some(target) => format!("{word} -> {target}"),
+            None => word.to_owned(),
+        },
+        (Aspect::Xattr, _) if !change.xattrs.is_empty() => {
+            let names: Vec<String> = change.xattrs.iter().map(ToString::to_string).collect();
+            format!("{word} {}", names.join(" "))
+        }
+        _ => word.to_owned(),
+    }
+}
+
+fn described(attributes: &Attributes) -> String {
+    let word = type_word(attributes.file_type);
+    match (&attributes.target, attributes.file_type) {
+        (Some(target), FileType::Symlink) => format!("{word} to {target}"),
+        (_, FileType::Symlink) => word.to_owned(),
+        _ => format!("{word} {:04o}", attributes.mode),
+    }
+}
+
+fn type_word(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::File => "file",
+        FileType::Directory => "directory",
+        FileType::Symlink => "link",
+        FileType::Fifo => "pipe",
+        FileType::Socket => "socket",
+        FileType::CharDevice => "character device",
+        FileType::BlockDevice => "block device",
+        FileType::Subvolume => "subvolume",
+    }
+}
+
+/// Returns what looking at a container took, for people.
+pub(crate) fn cost(container: &v1::Container) -> String {
+    format!(
+        "{}, {} entries, {} read",
+        duration(Duration::from_micros(container.cost.wall_micros)),
+        container.cost.entries_read,
+        bytes(container.cost.bytes_read)
+    )
+}
+
+/// Returns a duration for people, with three significant digits or so.
+pub(crate) fn duration(time: Duration) -> String {
+    let micros = time.as_micros();
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..100_000 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+        100_000..1_000_000 => format!("{:.0} ms", time.as_secs_f64() * 1e3),
+        _ => format!("{:.2} s", time.as_secs_f64()),
+    }
+}
+
+/// Returns a number of bytes for people, in powers of 1024.
+pub(crate) fn bytes(count: u64) -> String {
+    let mut value = count as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            let digits = usize::from(unit != "B" && value < 100.0);
+            return format!("{value:.digits$} {unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// Returns `text` cut to `width` columns, with an ellipsis where something is left out.
+fn shortened(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut cut = String::new();
+    for c in text.chars() {
+        if cut.width() + unicode_width::UnicodeWidthChar::width(c).unwrap_or(0) >= width {
+            break;
+        }
+        cut.push(c);
+    }
+    cut + "…"
+}

@@ -1,0 +1,170 @@
+//! What a TARGET on the command line means.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use plimsoll_core::model::{RootPath, escape};
+use plimsoll_host::inspect::Target;
+
+use crate::error::CliError;
+
+/// Parses a TARGET: a name or an id, or a scheme and what it takes.
+///
+/// # Errors
+/// [`CliError`] for a scheme that does not exist, or lacks what it takes.
+pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
+    let bytes = text.as_bytes();
+    let colon = bytes.iter().position(|b| *b == b':');
+    let Some((scheme, rest)) = colon.map(|at| (&bytes[..at], &bytes[at + 1..])) else {
+        return match name(bytes)? {
+            path if path.contains('/') => Err(CliError::new(format!(
+                "\"{}\" is a path, not a container",
+                escape(bytes)
+            ))
+            .hint("say overlay:MOUNTPOINT or tree:IMAGE_DIR:CONTAINER_DIR")),
+            name => Ok(Target::Any(name)),
+        };
+    };
+    match scheme {
+        b"docker" => name(rest).map(Target::Docker),
+        b"overlay" => Ok(Target::OverlayMount(path("overlay:MOUNTPOINT", rest)?)),
+        b"tree" => trees(rest),
+        b"podman" | b"containerd" | b"cri" | b"k8s" => {
+            let scheme = escape(scheme);
+            Err(not_yet(&scheme)
+                .hint("name the overlay mount of a running container: overlay:MOUNTPOINT"))
+        }
+        other => Err(
+            CliError::new(format!("\"{}:\" is no kind of target", escape(other)))
+                .hint("there are docker:, overlay: and tree:"),
+        ),
+    }
+}
+
+/// Checks the name of a runtime that `--runtime` gives.
+///
+/// # Errors
+/// [`CliError`] for any but Docker.
+pub(crate) fn runtime(name: &str) -> Result<(), CliError> {
+    match name {
+        "docker" => Ok(()),
+        "podman" | "containerd" | "cri" | "cri-o" | "crio" | "k8s" => Err(not_yet(name)),
+        other => Err(CliError::new(format!(
+            "\"{}\" is no runtime that Plimsoll knows",
+            escape(other.as_bytes())
+        ))
+        .hint("there is docker")),
+    }
+}
+
+/// Parses a path inside the container.
+///
+/// # Errors
+/// [`CliError`] when it is relative or not clean.
+pub(crate) fn inside(text: &OsStr) -> Result<RootPath, CliError> {
+    RootPath::parse(text.as_bytes()).map_err(|error| CliError::new(error.to_string()))
+}
+
+fn not_yet(runtime: &str) -> CliError {
+    CliError::new(format!(
+        "containers of {runtime} cannot be found by name yet, only those of docker"
+    ))
+}
+
+fn name(bytes: &[u8]) -> Result<String, CliError> {
+    match std::str::from_utf8(bytes) {
+        Ok("") => Err(CliError::new("the name of a container is missing")
+            .hint("plimsoll check, without a name, lists every container that is found")),
+        Ok(name) => Ok(name.to_owned()),
+        Err(_) => Err(CliError::new(format!(
+            "no container can have the name \"{}\"",
+            escape(bytes)
+        ))),
+    }
+}
+
+fn path(form: &str, bytes: &[u8]) -> Result<PathBuf, CliError> {
+    if bytes.is_empty() {
+        return Err(CliError::new(format!("a path is missing: {form}")));
+    }
+    Ok(PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+fn trees(bytes: &[u8]) -> Result<Target, CliError> {
+    const FORM: &str = "tree:IMAGE_DIR:CONTAINER_DIR";
+    let mut parts = bytes.split(|b| *b == b':');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(image), Some(container), None) => Ok(Target::Trees {
+            image: path(FORM, image)?,
+            container: path(FORM, container)?,
+        }),
+        (_, Some(_), Some(_)) => Err(CliError::new(format!(
+            "\"tree:{}\" has more than two paths",
+            escape(bytes)
+        ))
+        .hint(
+            "of a directory with a colon in its name, give one without by way of a symbolic link",
+        )),
+        _ => Err(CliError::new(format!("two paths are needed: {FORM}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Target {
+        parse(OsStr::new(text)).unwrap()
+    }
+
+    #[test]
+    fn every_form() {
+        assert_eq!(parsed("web"), Target::Any("web".into()));
+        assert_eq!(parsed("0a1b2c"), Target::Any("0a1b2c".into()));
+        assert_eq!(parsed("docker:web"), Target::Docker("web".into()));
+        assert_eq!(parsed("overlay:/a:b"), Target::OverlayMount("/a:b".into()));
+        assert_eq!(
+            parsed("tree:a:/b"),
+            Target::Trees {
+                image: "a".into(),
+                container: "/b".into()
+            }
+        );
+        assert_eq!(
+            parse(OsStr::from_bytes(b"overlay:/\xff")).unwrap(),
+            Target::OverlayMount(OsStr::from_bytes(b"/\xff").into())
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_in_one_sentence() {
+        for (text, why) in [
+            (&b""[..], "missing"),
+            (b"docker:", "missing"),
+            (b"overlay:", "a path is missing"),
+            (b"tree:/a", "two paths are needed"),
+            (b"tree:/a:", "a path is missing"),
+            (b"tree:/a:/b:/c", "more than two"),
+            (b"podman:db", "cannot be found by name yet"),
+            (b"containerd:ns/id", "cannot be found by name yet"),
+            (b"k8s:ns/pod/c", "cannot be found by name yet"),
+            (b"oci:x", "no kind of target"),
+            (b"/var/lib/x", "is a path"),
+            (b"\xff", "no container can have"),
+            (b"\x1b[2J:x", "\\x1b[2J"),
+        ] {
+            let error = parse(OsStr::from_bytes(text)).unwrap_err();
+            assert!(error.message.contains(why), "{}: {error}", escape(text));
+            assert!(!error.message.contains(['\n', '\x1b']), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn runtimes() {
+        assert!(runtime("docker").is_ok());
+        for other in ["podman", "containerd", "lxc", ""] {
+            assert!(runtime(other).is_err(), "{other}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Applying a policy to a measurement.
+
+use crate::Verdict;
+use crate::model::{
+    Change, ChangeKind, FileType, Measurement, RuntimePath, RuntimePathKind, Timestamp,
+};
+
+use super::{Action, Class, Policy};
+
+/// The name under which reports give the one rule that is built in: what the runtime itself writes
+/// into a container's layer is allowed, in exactly the form in which it writes it.
+pub const RUNTIME_RULE: &str = "builtin-runtime";
+
+/// What an appraisal concludes about one change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the path is good for.
+    pub class: Class,
+    /// Whether the policy accepts the change.
+    pub allowed: bool,
+    /// The rule that decided; `None` when none applied, which means that it is not allowed.
+    pub rule: Option<String>,
+}
+
+/// What an appraisal concludes about one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appraisal {
+    /// The conclusion.
+    pub verdict: Verdict,
+    /// One entry for each change of the measurement, in its order.
+    pub changes: Vec<Outcome>,
+    /// Whether the policy accepts it, for each gap of the measurement, in its order.
+    pub gaps_accepted: Vec<bool>,
+}
+
+/// Applies `policy` to `measurement` as of `now`.
+///
+/// - a change that is not allowed: `violated`, whatever else could not be seen;
+/// - else a gap that is not accepted, or no engine: `unknown`;
+/// - else any change or any gap: `allowed`;
+/// - else `intact`.
+///
+/// One more change or one more gap never makes the verdict better.
+///
+/// # Trust
+/// The measurement is taken at its word. An appraisal does not prove that it was made of this
+/// container, by this program, or lately.
+#[must_use]
+pub fn appraise(measurement: &Measurement, policy: &Policy, now: Timestamp) -> Appraisal {
+    let changes: Vec<Outcome> = measurement
+        .changes
+        .iter()
+        .map(|change| judge(change, policy, &measurement.container.runtime_paths, now))
+        .collect();
+    let gaps_accepted: Vec<bool> = measurement
+        .gaps
+        .iter()
+        .map(|gap| policy.accepts(gap))
+        .collect();
+
+    let verdict = if changes.iter().any(|outcome| !outcome.allowed) {
+        Verdict::Violated
+    } else if measurement.engine.is_none() || gaps_accepted.contains(&false) {
+        Verdict::Unknown
+    } else if !changes.is_empty() || !gaps_accepted.is_empty() {
+        Verdict::Allowed
+    } else {
+        Verdict::Intact
+    };
+    Appraisal {
+        verdict,
+        changes,
+        gaps_accepted,
+    }
+}
+
+fn judge(change: &Change, policy: &Policy, made: &[RuntimePath], now: Timestamp) -> Outcome {
+    let class = Class::of(change);
+    let decided = policy
+        .rules
+        .iter()
+        .find(|rule| rule.applies(change, class, now));
+    let (allowed, rule) = match decided {
+        Some(rule) => (rule.action != Action::Deny, Some(rule.name.clone())),
+        None if made.iter().any(|path| is_exactly(change, path)) => {
+            (true, Some(RUNTIME_RULE.to_owned()))
+        }
+        None => (false, None),
+    };
+    Outcome {
+        class,
+        allowed,
+        rule,
+    }
+}
+
+/// Whether `change` adds this path, and nothing about it is other than the runtime makes it.
+fn is_exactly(change: &Change, made: &RuntimePath) -> bool {
+    let Some(after) = change.after.as_deref() else {
+        return false;
+    };
+    change.kind == ChangeKind::Added
+        && change.path == made.path
+        && change.confirmed
+        && change.before.is_none()
+        && change.renamed_from.is_none()
+        && change.xattrs.is_empty()
+        && (after.uid, after.gid) == (0, 0)
+        && !after.immutable
+        && !after.append_only
+        && match &made.kind {
+            RuntimePathKind::Directory => {
+                after.file_type == FileType::Directory && after.mode == 0o755
+            }
+            RuntimePathKind::EmptyFile => {
+                after.file_type == FileType::File
+                    && after.size == 0
+                    && after.links == 1
+                    && matches!(after.mode, 0o644 | 0o755)
+            }
+            RuntimePathKind::Symlink(target) => {
+                after.file_type == FileType::Symlink && after.target.as_ref() == Some(target)
+            }
+        }
+}
+
+#[cfg(test)]
+mod tests;

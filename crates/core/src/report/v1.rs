@@ -1,0 +1,253 @@
+//! Version 1 of the report.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
+
+use crate::model::{
+    self, Aspects, Attributes, Baseline, Bytes, ChangeKind, ContainerId, DiffId, EngineKind, Image,
+    Measurement, RootPath, RuntimeKind, State, Timestamp,
+};
+use crate::policy::{Appraisal, Class, Outcome};
+use crate::{Summary, Verdict};
+
+/// The number of this version, as `schemaVersion` gives it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// One run: the containers that were looked at, and what was concluded about them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Always 1.
+    pub schema_version: u32,
+    /// The program that wrote this.
+    pub tool: Tool,
+    /// The machine that was looked at.
+    pub host: Host,
+    /// The moment as of which the policy was applied, on the host's clock.
+    pub time: Timestamp,
+    /// The containers, in the order in which they were looked at.
+    pub containers: Vec<Container>,
+    /// What could not be seen and belongs to no single container.
+    pub gaps: Vec<Gap>,
+    /// How many containers ended with which verdict.
+    pub summary: Summary,
+}
+
+/// The program that wrote a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// The machine that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Host {
+    /// Its name, as it calls itself.
+    pub name: Bytes,
+}
+
+/// One container, and what was concluded about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// The identifier that its runtime gave it.
+    pub id: ContainerId,
+    /// Its name, where it has one.
+    pub name: Option<String>,
+    /// Who runs it.
+    pub runtime: RuntimeKind,
+    /// What it was doing.
+    pub state: State,
+    /// The image it was created from.
+    pub image: Image,
+    /// How it was compared; null when it could not be, which is a gap.
+    pub engine: Option<EngineKind>,
+    /// What it was compared with.
+    pub baseline: Baseline,
+    /// What was concluded.
+    pub verdict: Verdict,
+    /// What differs, sorted by path.
+    pub changes: Vec<Change>,
+    /// Paths that the storage driver holds a copy of although nothing differs.
+    pub identical_copies: u64,
+    /// What could not be seen.
+    pub gaps: Vec<Gap>,
+    /// What looking took.
+    pub cost: Cost,
+}
+
+/// One path that differs, and what the policy says to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// The path inside the container.
+    pub path: RootPath,
+    /// What happened to it.
+    pub kind: ChangeKind,
+    /// In which respects it differs; empty for added and deleted paths.
+    pub aspects: Aspects,
+    /// What the path is good for, by its name, mode and type.
+    pub class: Class,
+    /// The diffID of the image layer that the original lies in, where that is known.
+    pub origin: Option<DiffId>,
+    /// Whether the policy accepts it.
+    pub allowed: bool,
+    /// The rule that decided; null when none applied, and then it is not allowed.
+    pub rule: Option<String>,
+    /// Present and false when metadata shows that the content may differ and nobody read it.
+    #[serde(skip_serializing_if = "is_confirmed")]
+    pub confirmed: bool,
+    /// The names of the extended attributes that differ, where some do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub xattrs: Vec<Bytes>,
+    /// Where the storage driver says that an added path came from, where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renamed_from: Option<RootPath>,
+    /// Its attributes in the image; null when it was added.
+    pub before: Option<Box<Attributes>>,
+    /// Its attributes in the container; null when it was deleted.
+    pub after: Option<Box<Attributes>>,
+}
+
+fn is_confirmed(confirmed: &bool) -> bool {
+    *confirmed
+}
+
+/// Something that could not be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Gap {
+    /// A path inside the container, a path on the host, or the name of what is missing.
+    pub what: Bytes,
+    /// Why it could not be seen.
+    pub why: String,
+    /// Present and true when the policy accepts it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
+}
+
+/// What looking at one container took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cost {
+    /// Elapsed time in microseconds.
+    pub wall_micros: u64,
+    /// Directory entries, or tree items of Btrfs, that were read.
+    pub entries_read: u64,
+    /// Bytes of file content that were read.
+    pub bytes_read: u64,
+}
+
+impl Container {
+    /// Returns the part of the report about one container. `appraisal` is of this measurement.
+    #[must_use]
+    pub fn new(measurement: Measurement, appraisal: Appraisal) -> Self {
+        debug_assert_eq!(measurement.changes.len(), appraisal.changes.len());
+        debug_assert_eq!(measurement.gaps.len(), appraisal.gaps_accepted.len());
+        let Measurement {
+            container,
+            engine,
+            baseline,
+            changes,
+            identical_copies,
+            gaps,
+            cost,
+        } = measurement;
+        Self {
+            id: container.id,
+            name: container.name,
+            runtime: container.runtime,
+            state: container.state,
+            image: container.image,
+            engine,
+            baseline,
+            verdict: appraisal.verdict,
+            changes: changes
+                .into_iter()
+                .zip(appraisal.changes)
+                .map(Change::from)
+                .collect(),
+            identical_copies,
+            gaps: gaps
+                .into_iter()
+                .zip(appraisal.gaps_accepted)
+                .map(|(gap, accepted)| Gap::new(gap, accepted))
+                .collect(),
+            cost: Cost {
+                wall_micros: u64::try_from(cost.wall.as_micros()).unwrap_or(u64::MAX),
+                entries_read: cost.entries_read,
+                bytes_read: cost.bytes_read,
+            },
+        }
+    }
+
+    /// Returns its name, or the short form of its id.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.id.short())
+    }
+}
+
+impl From<(model::Change, Outcome)> for Change {
+    fn from((change, outcome): (model::Change, Outcome)) -> Self {
+        Self {
+            path: change.path,
+            kind: change.kind,
+            aspects: change.aspects,
+            class: outcome.class,
+            origin: change.origin,
+            allowed: outcome.allowed,
+            rule: outcome.rule,
+            confirmed: change.confirmed,
+            xattrs: change.xattrs,
+            renamed_from: change.renamed_from,
+            before: change.before,
+            after: change.after,
+        }
+    }
+}
+
+impl Gap {
+    /// Returns the part of the report about one gap.
+    #[must_use]
+    pub fn new(gap: model::Gap, accepted: bool) -> Self {
+        Self {
+            what: gap.what,
+            why: gap.why,
+            accepted,
+        }
+    }
+}
+
+impl Report {
+    /// Returns the exit code of the run, by [`exit_code`].
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        exit_code(self.summary, &self.gaps)
+    }
+}
+
+/// Returns the exit code of a run: that of its containers together, but 2 in place of 0 when
+/// something beside them could not be seen and the policy does not accept that.
+#[must_use]
+pub fn exit_code(summary: Summary, gaps: &[Gap]) -> u8 {
+    match summary.exit_code() {
+        0 if gaps.iter().any(|gap| !gap.accepted) => Verdict::Unknown.exit_code(),
+        code => code,
+    }
+}
+
+/// Returns the JSON schema of [`Report`].
+#[must_use]
+pub fn schema() -> Schema {
+    SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<Report>()
+}
+
+#[cfg(test)]
+mod tests;
