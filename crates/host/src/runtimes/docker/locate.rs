@@ -242,7 +242,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let (image, _) = top_layer(layers)?;
     let find = |name: &LayerName| -> Result<Subvolume, RecordError> {
         let path = format!("btrfs/subvolumes/{name}");
-        crate::layers::btrfs::subvolume(&anchor, name.as_str().as_bytes(), root.show(&path))
+        super::subvolume::subvolume(&anchor, name.as_str().as_bytes(), root.show(&path))
             .map_err(|error| RecordError::Broken(format!("{path}: {error}")))
     };
     let container = find(&layers.mount)?;
@@ -306,11 +306,7 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     })
 }
 
-fn layer(
-    root: &DataRoot,
-    relative: &str,
-    diff_id: Option<DiffId>,
-) -> Result<Layer, RecordError> {
+fn layer(root: &DataRoot, relative: &str, diff_id: Option<DiffId>) -> Result<Layer, RecordError> {
     let dir = root.need(relative)?;
     Ok(Layer {
         dir,

@@ -13,6 +13,7 @@ mod process;
 mod record;
 mod source;
 mod state;
+mod subvolume;
 
 use plimsoll_core::model::{
     Container, ContainerId, DiffId, Gap, Image, RuntimeKind, State, escape,
@@ -84,7 +85,9 @@ impl Docker {
         gaps.extend(known.gap);
         let layers = match Driver::parse(&record.driver) {
             // Told again, and more exactly, when the container is located.
-            Some(driver) => layers(root, driver, id, &record).map_or_else(|_| Vec::new(), |l| l.ids),
+            Some(driver) => {
+                layers(root, driver, id, &record).map_or_else(|_| Vec::new(), |l| l.ids)
+            }
             None => Vec::new(),
         };
         let name = record.name.strip_prefix('/').unwrap_or(&record.name);
@@ -137,7 +140,9 @@ impl Docker {
         for container in &listed {
             let known = found.iter().any(|(c, _)| c.id.as_str() == container.id);
             // It may have been made, or be broken and told of, since the directory was read.
-            let told = gaps.iter().any(|gap| gap.what.as_bytes() == container.id.as_bytes());
+            let told = gaps
+                .iter()
+                .any(|gap| gap.what.as_bytes() == container.id.as_bytes());
             if !known && !told && api.has(&container.id) {
                 gaps.push(Gap::new(
                     container.id.as_str(),
@@ -221,7 +226,10 @@ impl Runtime for Docker {
         }
         self.compare_lists(&found, &mut gaps);
         found.sort_by(|(a, _), (b, _)| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        Ok((found.into_iter().map(|(container, _)| container).collect(), gaps))
+        Ok((
+            found.into_iter().map(|(container, _)| container).collect(),
+            gaps,
+        ))
     }
 
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError> {
@@ -239,7 +247,8 @@ impl Runtime for Docker {
                 driver: escape(record.driver.as_bytes()).into_owned(),
             })?;
         let layers = layers(root, driver, id, &record).map_err(failed)?;
-        let mount = layerdb::mount_layers(root, driver.as_str(), id, &layers.ids).map_err(failed)?;
+        let mount =
+            layerdb::mount_layers(root, driver.as_str(), id, &layers.ids).map_err(failed)?;
         let wanted = Wanted {
             root,
             layers: &mount,
@@ -311,7 +320,9 @@ fn layers(
     let ids = layerdb::diff_ids_of_mount(root, driver.as_str(), id)?;
     let gap = Gap::new(
         image.to_string().as_str(),
-        format!("the configuration of the image {why}: its layers are those that the layer database names"),
+        format!(
+            "the configuration of the image {why}: its layers are those that the layer database names"
+        ),
     );
     Ok(Layers {
         ids,

@@ -71,7 +71,9 @@ mod tests {
 
     #[test]
     fn this_process_is_no_container() {
-        let id = ContainerId::new("48c94983d096b04e83d4a31c44763b2a70396ff0a1f5b186d7f524c2ed21b694".into());
+        let id = ContainerId::new(
+            "48c94983d096b04e83d4a31c44763b2a70396ff0a1f5b186d7f524c2ed21b694".into(),
+        );
         assert_eq!(life(std::process::id(), &id), Life::Gone);
         assert_eq!(life(u32::MAX, &id), Life::Gone);
         assert!(root_mount(std::process::id()).unwrap().is_some());

@@ -64,7 +64,9 @@ pub(super) fn find(sources: &Sources) -> Result<Source, RuntimeError> {
     };
     let roots = DataRoot::open_all(&path)?;
     let daemon = daemon.filter(|(api, info)| {
-        let same = roots.iter().any(|root| same_place(root.path(), &info.data_root));
+        let same = roots
+            .iter()
+            .any(|root| same_place(root.path(), &info.data_root));
         if !same {
             gaps.push(Gap::new(
                 Bytes::from(api.shown().as_str()),
@@ -113,9 +115,8 @@ fn offline(disk: &Path, data_root: Option<&Path>) -> Result<Source, RuntimeError
             // Beneath the disk with no link followed: a link of the disk must not lead to this
             // machine's own data root.
             let beneath = path.strip_prefix(disk).unwrap_or(&path);
-            let dir = Dir::open(disk).and_then(|disk| {
-                disk.open_beneath(beneath.as_os_str().as_bytes())
-            });
+            let dir =
+                Dir::open(disk).and_then(|disk| disk.open_beneath(beneath.as_os_str().as_bytes()));
             DataRoot::open_all_in(dir, &path)?
         }
     };
@@ -171,7 +172,11 @@ mod tests {
 
     fn disk(config: Option<&str>) -> tempfile::TempDir {
         let disk = tempfile::tempdir().unwrap();
-        for dir in ["var/lib/docker/containers", "srv/docker/containers", "etc/docker"] {
+        for dir in [
+            "var/lib/docker/containers",
+            "srv/docker/containers",
+            "etc/docker",
+        ] {
             std::fs::create_dir_all(disk.path().join(dir)).unwrap();
         }
         if let Some(config) = config {
@@ -189,7 +194,11 @@ mod tests {
         };
         let source = find(&sources).map_err(|e| e.to_string())?;
         assert!(source.daemon.is_none() && !source.local);
-        Ok(source.roots[0].path().strip_prefix(disk).unwrap().to_owned())
+        Ok(source.roots[0]
+            .path()
+            .strip_prefix(disk)
+            .unwrap()
+            .to_owned())
     }
 
     #[test]
@@ -198,7 +207,10 @@ mod tests {
             (None, "var/lib/docker"),
             (Some("{}"), "var/lib/docker"),
             (Some(r#"{"data-root": "/srv/docker"}"#), "srv/docker"),
-            (Some(r#"{"graph": "/srv/docker", "debug": true}"#), "srv/docker"),
+            (
+                Some(r#"{"graph": "/srv/docker", "debug": true}"#),
+                "srv/docker",
+            ),
         ] {
             let disk = disk(config);
             assert_eq!(look(disk.path()).unwrap(), Path::new(root), "{config:?}");
@@ -210,7 +222,10 @@ mod tests {
         for (config, why) in [
             ("{", "not a record of Docker's"),
             (r#"{"data-root": 5}"#, "not a record of Docker's"),
-            (r#"{"data-root": "/../../../var/lib/docker"}"#, "--data-root"),
+            (
+                r#"{"data-root": "/../../../var/lib/docker"}"#,
+                "--data-root",
+            ),
             (r#"{"data-root": "/none"}"#, "--data-root"),
         ] {
             let disk = disk(Some(config));
@@ -232,7 +247,9 @@ mod tests {
             data_root: Some(dir.path().to_owned()),
             root: None,
         };
-        let told = find(&sources(&dir.path().join("none"))).unwrap_err().to_string();
+        let told = find(&sources(&dir.path().join("none")))
+            .unwrap_err()
+            .to_string();
         assert!(told.starts_with("there is no socket"), "{told}");
         let dead = dir.path().join("dead");
         drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());

@@ -35,7 +35,11 @@ pub(super) fn known(record: &Record, id: &ContainerId, local: bool) -> Known {
     }
     let Some(pid) = record.state.pid() else {
         // Between two runs there is no process.
-        return resting(if state == State::Restarting { state } else { State::Exited });
+        return resting(if state == State::Restarting {
+            state
+        } else {
+            State::Exited
+        });
     };
     match process::life(pid, id) {
         Life::Alive => Known {
