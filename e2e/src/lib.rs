@@ -14,6 +14,7 @@ pub mod command;
 pub mod loopfs;
 pub mod operations;
 pub mod overlay;
+pub mod program;
 
 /// Whether this run must not skip anything.
 #[must_use]

@@ -1,1 +1,212 @@
 //! ioctls of Btrfs (kernel `include/uapi/linux/btrfs.h`).
+
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use rustix::io::{Errno, Result};
+use zerocopy::{FromBytes, IntoBytes};
+
+const fn read_write(number: u64, size: u64) -> u64 {
+    (3 << 30) | (size << 16) | (0x94 << 8) | number
+}
+
+const fn read(number: u64, size: u64) -> u64 {
+    (2 << 30) | (size << 16) | (0x94 << 8) | number
+}
+
+const fn write(number: u64, size: u64) -> u64 {
+    (1 << 30) | (size << 16) | (0x94 << 8) | number
+}
+
+/// The size encoded is that of `struct btrfs_ioctl_search_args_v2` without its buffer.
+const TREE_SEARCH_V2: u64 = read_write(17, 112);
+const INO_LOOKUP: u64 = read_write(18, 4096);
+const DEV_INFO: u64 = read_write(30, 4096);
+const FS_INFO: u64 = read(31, 1024);
+const SNAP_CREATE_V2: u64 = write(23, 4096);
+const SNAP_DESTROY: u64 = write(15, 4096);
+
+/// Which items a search returns: those with `min` <= key <= `max`, where a key is (objectid, type,
+/// offset), in leaves that were written in transaction `min_transid` or later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchKey {
+    /// The tree.
+    pub tree_id: u64,
+    /// Lowest key.
+    pub min: (u64, u8, u64),
+    /// Highest key.
+    pub max: (u64, u8, u64),
+    /// Lowest transaction.
+    pub min_transid: u64,
+    /// Items wanted at most.
+    pub max_items: u32,
+}
+
+/// Words of the argument before the buffer: the key's 13 and the size of the buffer.
+const HEADER_WORDS: usize = 14;
+
+/// The argument of a search, with its buffer, to be used again and again.
+#[derive(Debug)]
+pub struct SearchBuffer {
+    words: Vec<u64>,
+}
+
+impl SearchBuffer {
+    /// Returns a buffer for `bytes` of items.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self {
+            words: vec![0; HEADER_WORDS + bytes / 8],
+        }
+    }
+
+    /// Searches a tree of the file system that `fd` is on, whichever subvolume `fd` itself is in, and
+    /// returns how many items were found. [`SearchBuffer::items`] has them, in the order of their
+    /// keys; none found means that there are no more.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_SYS_ADMIN`, `ENOENT` when there is no such tree, `ENOTTY` when this is not
+    /// Btrfs, `EOVERFLOW` when not even one item fits.
+    pub fn search(&mut self, fd: BorrowedFd<'_>, key: &SearchKey) -> Result<u32> {
+        let space = (self.words.len() - HEADER_WORDS) * 8;
+        let types = u64::from(key.min.1) | u64::from(key.max.1) << 32;
+        let header = [
+            key.tree_id,
+            key.min.0,
+            key.max.0,
+            key.min.2,
+            key.max.2,
+            key.min_transid,
+            u64::MAX,
+            types,
+            u64::from(key.max_items),
+            0,
+            0,
+            0,
+            0,
+            space as u64,
+        ];
+        self.words[..HEADER_WORDS].copy_from_slice(&header);
+        // SAFETY: the kernel reads and writes a `struct btrfs_ioctl_search_args_v2`, whose `buf_size`
+        // says how many bytes follow it; the vector has exactly these words, and lives on.
+        let result =
+            unsafe { libc::ioctl(fd.as_raw_fd(), TREE_SEARCH_V2, self.words.as_mut_ptr()) };
+        check(result)?;
+        Ok(u32::try_from(self.words[8] & u64::from(u32::MAX)).unwrap_or(0))
+    }
+
+    /// Returns the bytes of the items last found, and whatever lay in the buffer after them: a header
+    /// (`struct btrfs_ioctl_search_header`) before each item.
+    #[must_use]
+    pub fn items(&self) -> &[u8] {
+        self.words[HEADER_WORDS..].as_bytes()
+    }
+}
+
+/// Returns the id of the tree (the subvolume) that a directory is in.
+///
+/// # Errors
+/// `ENOTTY` when this is not Btrfs.
+pub fn tree_of(fd: BorrowedFd<'_>) -> Result<u64> {
+    const FIRST_FREE_OBJECTID: u64 = 256;
+    let mut argument = [0u64; 512];
+    argument[1] = FIRST_FREE_OBJECTID;
+    // SAFETY: the kernel reads and writes a `struct btrfs_ioctl_ino_lookup_args` of 4096 bytes.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), INO_LOOKUP, argument.as_mut_ptr()) };
+    check(result)?;
+    Ok(argument[0])
+}
+
+/// Returns the path of the block device with this number within the file system, without its NUL.
+///
+/// # Errors
+/// `ENODEV` when there is none.
+pub fn device_path(fd: BorrowedFd<'_>, device: u64) -> Result<Vec<u8>> {
+    const PATH_AT: usize = 3072;
+    let mut argument = [0u64; 512];
+    argument[0] = device;
+    // SAFETY: the kernel reads and writes a `struct btrfs_ioctl_dev_info_args` of 4096 bytes.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), DEV_INFO, argument.as_mut_ptr()) };
+    check(result)?;
+    let path = &argument.as_bytes()[PATH_AT..];
+    Ok(path.iter().copied().take_while(|b| *b != 0).collect())
+}
+
+/// What a file system says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FsInfo {
+    /// Bytes that one checksum covers.
+    pub sector_size: u32,
+    /// Checksum algorithm: 0 CRC-32C, 1 xxHash64, 2 SHA-256, 3 BLAKE2b.
+    pub checksum_type: u16,
+    /// Bytes of one checksum.
+    pub checksum_size: u16,
+}
+
+/// Returns sizes and checksum algorithm of the file system.
+///
+/// # Errors
+/// `ENOTTY` when this is not Btrfs.
+pub fn fs_info(fd: BorrowedFd<'_>) -> Result<FsInfo> {
+    const FLAG_CSUM_INFO: u64 = 1;
+    let mut argument = [0u64; 128];
+    // max_id, num_devices, fsid[16], nodesize+sectorsize, clone_alignment+csum_type+csum_size, flags
+    argument[6] = FLAG_CSUM_INFO;
+    // SAFETY: the kernel reads and writes a `struct btrfs_ioctl_fs_info_args` of 1024 bytes.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), FS_INFO, argument.as_mut_ptr()) };
+    check(result)?;
+    let bytes = argument.as_bytes();
+    let half = |at: usize| u16::read_from_bytes(&bytes[at..at + 2]).unwrap_or(0);
+    let word = |at: usize| u32::read_from_bytes(&bytes[at..at + 4]).unwrap_or(0);
+    Ok(FsInfo {
+        sector_size: word(36),
+        checksum_type: half(44),
+        checksum_size: half(46),
+    })
+}
+
+/// Makes a read-only snapshot of a subvolume as the entry `name` of a directory. This writes.
+///
+/// # Errors
+/// Those of the ioctl; `ENAMETOOLONG` for a name of more than 255 bytes.
+pub fn snapshot_read_only(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    subvolume: BorrowedFd<'_>,
+) -> Result<()> {
+    const FLAG_READ_ONLY: u64 = 1 << 1;
+    const NAME_AT: usize = 56;
+    let mut argument = [0u64; 512];
+    argument[0] = u64::try_from(subvolume.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    argument[2] = FLAG_READ_ONLY;
+    put_name(&mut argument, NAME_AT, name)?;
+    // SAFETY: the kernel reads a `struct btrfs_ioctl_vol_args_v2` of 4096 bytes.
+    check(unsafe { libc::ioctl(parent.as_raw_fd(), SNAP_CREATE_V2, argument.as_ptr()) })
+}
+
+/// Deletes the subvolume that is the entry `name` of a directory. This writes.
+///
+/// # Errors
+/// Those of the ioctl; `ENAMETOOLONG` for a name of more than 255 bytes.
+pub fn delete_subvolume(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    const NAME_AT: usize = 8;
+    let mut argument = [0u64; 512];
+    put_name(&mut argument, NAME_AT, name)?;
+    // SAFETY: the kernel reads a `struct btrfs_ioctl_vol_args` of 4096 bytes.
+    check(unsafe { libc::ioctl(parent.as_raw_fd(), SNAP_DESTROY, argument.as_ptr()) })
+}
+
+fn put_name(argument: &mut [u64; 512], at: usize, name: &[u8]) -> Result<()> {
+    if name.len() > 255 {
+        return Err(Errno::NAMETOOLONG);
+    }
+    argument.as_mut_bytes()[at..at + name.len()].copy_from_slice(name);
+    Ok(())
+}
+
+fn check(result: libc::c_int) -> Result<()> {
+    if result >= 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+    }
+}

@@ -88,14 +88,12 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
     tell_lapsed(look, now, *talk);
     let mut out = Output::open(look.output.as_deref())?;
     let run = Run {
-        tool: v1::Tool {
-            name: env!("CARGO_PKG_NAME").into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-        },
+        tool: tool(),
         host: v1::Host {
             name: Bytes::from(rustix::system::uname().nodename().to_bytes()),
         },
         time: now,
+        paths: look.request.paths.clone(),
     };
     let width = out.width();
     let mut renderer = Renderer::new(look.format, look.view, run, width, talk.is_verbose());
@@ -126,12 +124,23 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
             v1::Gap::new(gap, accepted)
         })
         .collect();
+    if !look.request.paths.is_empty() {
+        talk.note("only the paths given were looked at: the verdict is about no other");
+    }
     let code = v1::exit_code(summary, &gaps);
     written
         .and_then(|()| renderer.finish(gaps, summary, &mut out, *talk))
         .and_then(|()| out.finish())
         .map_err(|error| CliError::writing(&error))?;
     Ok(code)
+}
+
+/// Returns which program this is.
+pub(super) fn tool() -> v1::Tool {
+    v1::Tool {
+        name: env!("CARGO_PKG_NAME").into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
 }
 
 /// Returns the time of the host's clock.

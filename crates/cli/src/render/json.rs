@@ -37,6 +37,7 @@ impl Json {
             tool: self.run.tool,
             host: self.run.host,
             time: self.run.time,
+            paths: self.run.paths,
             containers: self.containers,
             gaps,
             summary,

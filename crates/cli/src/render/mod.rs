@@ -10,7 +10,7 @@ pub(crate) mod table;
 use std::io::{self, Write};
 
 use plimsoll_core::Summary;
-use plimsoll_core::model::Timestamp;
+use plimsoll_core::model::{RootPath, Timestamp};
 use plimsoll_core::report::v1;
 
 use crate::args::Format;
@@ -31,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) tool: v1::Tool,
     pub(crate) host: v1::Host,
     pub(crate) time: Timestamp,
+    /// Only these paths are looked at, when there are any.
+    pub(crate) paths: Vec<RootPath>,
 }
 
 /// A form of the report, taking one container after the other.

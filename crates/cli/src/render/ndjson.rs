@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use plimsoll_core::model::{
-    Baseline, Bytes, ContainerId, EngineKind, ImageId, RuntimeKind, State, Timestamp,
+    Baseline, Bytes, ContainerId, EngineKind, ImageId, RootPath, RuntimeKind, State, Timestamp,
 };
 use plimsoll_core::report::v1;
 use plimsoll_core::{Summary, Verdict};
@@ -55,6 +55,8 @@ struct ContainerLine<'a> {
     engine: Option<EngineKind>,
     baseline: Baseline,
     verdict: Verdict,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    paths: &'a [RootPath],
     change_count: usize,
     identical_copies: u64,
     gaps: &'a [v1::Gap],
@@ -98,6 +100,7 @@ impl Ndjson {
             engine: container.engine,
             baseline: container.baseline,
             verdict: container.verdict,
+            paths: &self.run.paths,
             change_count: container.changes.len(),
             identical_copies: container.identical_copies,
             gaps: &container.gaps,

@@ -185,6 +185,8 @@ impl Table {
             for gap in &container.gaps {
                 write_gap(gap, "", out)?;
             }
+            // What is said on stderr comes after what it is about.
+            out.flush()?;
             let engine = container
                 .engine
                 .map_or("not compared", |engine| engine.as_str());
@@ -347,9 +349,14 @@ fn type_word(file_type: FileType) -> &'static str {
 /// Returns what looking at a container took, for people.
 pub(crate) fn cost(container: &v1::Container) -> String {
     format!(
-        "{}, {} entries, {} read",
+        "{}, {} {}, {} read",
         duration(Duration::from_micros(container.cost.wall_micros)),
         container.cost.entries_read,
+        if container.cost.entries_read == 1 {
+            "entry"
+        } else {
+            "entries"
+        },
         bytes(container.cost.bytes_read)
     )
 }

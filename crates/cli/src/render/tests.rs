@@ -119,6 +119,7 @@ fn rendered(
             name: Bytes::from("host"),
         },
         time: NOW,
+        paths: Vec::new(),
     };
     let mut renderer = Renderer::new(format, view, run, Some(80), verbose);
     let mut out = Vec::new();

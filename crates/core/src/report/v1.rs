@@ -26,6 +26,9 @@ pub struct Report {
     pub host: Host,
     /// The moment as of which the policy was applied, on the host's clock.
     pub time: Timestamp,
+    /// Present when only these paths of each container were looked at: a verdict is about no other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<RootPath>,
     /// The containers, in the order in which they were looked at.
     pub containers: Vec<Container>,
     /// What could not be seen and belongs to no single container.

@@ -4,6 +4,8 @@
 //! opened beneath the runtime's own root with no link followed, so an engine never sees a host path
 //! that a container could have influenced.
 
+pub mod btrfs;
+
 use std::path::PathBuf;
 
 use plimsoll_core::model::{DiffId, RuntimePath};
@@ -85,6 +87,28 @@ pub struct BtrfsStack {
     pub injected_paths: Vec<RuntimePath>,
     /// The subvolume of the image's top layer.
     pub image: Subvolume,
+}
+
+impl BtrfsStack {
+    /// Returns the two trees as plain ones: what the runtime injected is the reference where there is
+    /// such a thing. This opens the container's directory, which a process in it can see.
+    ///
+    /// # Errors
+    /// Those of opening them.
+    pub fn as_plain(&self) -> std::io::Result<PlainStack> {
+        let open = |subvolume: &Subvolume| -> std::io::Result<Layer> {
+            Ok(Layer {
+                dir: Dir::open(&subvolume.path)?,
+                path: subvolume.path.clone(),
+                diff_id: None,
+            })
+        };
+        let image = open(self.injected.as_ref().unwrap_or(&self.image))?;
+        Ok(PlainStack {
+            image,
+            container: open(&self.container)?,
+        })
+    }
 }
 
 /// A Btrfs subvolume.

@@ -39,6 +39,12 @@ impl From<rustix::io::Errno> for Trouble {
     }
 }
 
+impl From<crate::fs::btrfs::TreeError> for Trouble {
+    fn from(error: crate::fs::btrfs::TreeError) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// What is known about the content of two regular files of equal size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {

@@ -9,12 +9,14 @@ use plimsoll_core::model::{
     escape,
 };
 
+use super::btrfs::{BtrfsPair, Scope};
 use super::digest::baseline::BaselinePair;
 use super::digest::{DigestPair, Readable};
 use super::outcome::{Limits, Outcome};
 use super::overlay::OverlayPair;
 use super::{Options, Pair, Trouble, paths, walk};
-use crate::layers::{LayerStack, OverlayStack};
+use crate::layers::btrfs::Snapshot;
+use crate::layers::{BtrfsStack, LayerStack, OverlayStack, Subvolume};
 
 /// Compares the two sides of a container.
 ///
@@ -82,6 +84,20 @@ impl Run<'_> {
                 self.injected_layers(stack);
                 Ok(EngineKind::Digest)
             }
+            (LayerStack::Btrfs(stack), None | Some(EngineKind::Btrfs)) => {
+                self.btrfs(stack)?;
+                Ok(EngineKind::Btrfs)
+            }
+            (LayerStack::Btrfs(stack), Some(EngineKind::Digest)) => {
+                let plain = stack
+                    .as_plain()
+                    .map_err(|e| Trouble(format!("the subvolumes: {e}")))?;
+                self.digest(OverlayPair::plain(&plain, confirm))?;
+                if let Some(injected) = &stack.injected {
+                    self.injected_subvolume(stack, injected)?;
+                }
+                Ok(EngineKind::Digest)
+            }
             (LayerStack::Plain(stack), None | Some(EngineKind::Digest)) => {
                 self.digest(OverlayPair::plain(stack, confirm))?;
                 Ok(EngineKind::Digest)
@@ -95,6 +111,73 @@ impl Run<'_> {
                     LayerStack::Plain(_) => "plain trees",
                 }
             ))),
+        }
+    }
+
+    fn btrfs(&mut self, stack: &BtrfsStack) -> Result<(), Trouble> {
+        let snapshot = match self.options.atomic {
+            true => Some(
+                Snapshot::take(stack)
+                    .map_err(|e| Trouble(format!("a snapshot of the container: {e}")))?,
+            ),
+            false => None,
+        };
+        let looked_at = snapshot.as_ref().map(Snapshot::subvolume);
+        let reference = stack.injected.as_ref().unwrap_or(&stack.image);
+        let (scope, confirm) = (self.scope(), self.options.confirm);
+        let mut pair = BtrfsPair::open(
+            &stack.anchor,
+            reference,
+            &stack.container,
+            looked_at,
+            scope,
+            confirm,
+        )?;
+        self.outcome = self.run(&mut pair);
+        let moved = pair.reference_moved()?;
+        if !pair.still_there()? {
+            self.outcome.gaps.push(Gap::new(
+                "subvolume",
+                "it was removed while it was being looked at",
+            ));
+        }
+        self.note_moved(moved);
+        if let Some(injected) = &stack.injected {
+            self.injected_subvolume(stack, injected)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the subvolume that the runtime put between image and container with the image's.
+    fn injected_subvolume(
+        &mut self,
+        stack: &BtrfsStack,
+        injected: &Subvolume,
+    ) -> Result<(), Trouble> {
+        let (scope, confirm) = (self.scope(), self.options.confirm);
+        let mut pair =
+            BtrfsPair::open(&stack.anchor, &stack.image, injected, None, scope, confirm)?;
+        let found = self.run(&mut pair);
+        let moved = pair.reference_moved()?;
+        self.note_moved(moved);
+        self.add_injected(found, &stack.injected_paths);
+        Ok(())
+    }
+
+    fn scope(&self) -> Scope {
+        if self.only.is_empty() {
+            Scope::Everything
+        } else {
+            Scope::Paths
+        }
+    }
+
+    fn note_moved(&mut self, moved: usize) {
+        if moved > 0 {
+            let why = format!(
+                "{moved} inodes of the image's subvolume changed after the container was made from it"
+            );
+            self.outcome.gaps.push(Gap::new("image", why));
         }
     }
 

@@ -7,7 +7,7 @@ use plimsoll_core::model::{Container, ContainerId, Gap, Image, RuntimeKind, Stat
 
 use super::{Located, Runtime, RuntimeError};
 use crate::fs::Dir;
-use crate::layers::{Layer, LayerStack, PlainStack};
+use crate::layers::{Layer, LayerStack, PlainStack, btrfs};
 
 /// An image's tree and a container's.
 #[derive(Debug)]
@@ -45,7 +45,13 @@ impl Runtime for Tree {
         Ok((vec![container], Vec::new()))
     }
 
-    fn locate(&self, _: &Container, _: bool) -> Result<Located, RuntimeError> {
+    fn locate(&self, _: &Container, plain: bool) -> Result<Located, RuntimeError> {
+        if !plain && let Some(stack) = btrfs::stack_of_paths(&self.image, &self.container) {
+            return Ok(Located {
+                stack: LayerStack::Btrfs(stack),
+                gaps: Vec::new(),
+            });
+        }
         let stack = PlainStack {
             image: open(&self.image)?,
             container: open(&self.container)?,

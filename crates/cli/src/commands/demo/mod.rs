@@ -69,15 +69,10 @@ fn tour(stage: &mut Stage, out: &mut Output) -> Result<(), CliError> {
     tamper::image(&overlay.lower).map_err(|error| stage_error(&overlay.lower, &error))?;
     let OverlayStage { lower, merged } = stage.mount_overlay(overlay)?;
     let target = Target::OverlayMount(merged.clone());
-    untouched(&target, &format!("overlay:{}", merged.display()), out)?;
+    let name = format!("overlay:{}", merged.display());
+    untouched(&target, &name, out)?;
     stage.pause()?;
-    act(
-        &lower,
-        &merged,
-        &target,
-        &format!("overlay:{}", merged.display()),
-        out,
-    )?;
+    act(&lower, &merged, &target, &name, true, out)?;
     stage.pause()?;
 
     match stage.btrfs()? {
@@ -95,7 +90,7 @@ fn tour(stage: &mut Stage, out: &mut Output) -> Result<(), CliError> {
             let name = format!("tree:{}:{}", image.display(), container.display());
             untouched(&target, &name, out)?;
             stage.pause()?;
-            act(&image, &container, &target, &name, out)?;
+            act(&image, &container, &target, &name, false, out)?;
         }
         Err(why) => {
             title(out, "Btrfs is left out")?;
@@ -130,12 +125,14 @@ fn untouched(target: &Target, name: &str, out: &mut Output) -> Result<(), CliErr
     }
 }
 
-/// Tampers, and shows what timestamps tell and what Plimsoll tells.
+/// Tampers, and shows what timestamps tell and what Plimsoll tells; `explained` with the meaning of
+/// each change.
 fn act(
     image: &Path,
     container: &Path,
     target: &Target,
     name: &str,
+    explained: bool,
     out: &mut Output,
 ) -> Result<(), CliError> {
     tamper::tamper(container).map_err(|error| stage_error(container, &error))?;
@@ -143,11 +140,10 @@ fn act(
         timestamps::compare(image, container).map_err(|error| stage_error(container, &error))?;
     say(
         out,
-        "Somebody works in the container, and covers the traces.",
-    )?;
-    say(
-        out,
-        "By size, mtime, mode, owner and file capability, the rule of docker diff:\n",
+        "Somebody works in the container, and covers the traces. Who compares size,
+\
+         mtime, mode, owner and file capability, as docker diff does, sees this much:
+",
     )?;
     for (path, letter) in &by_times {
         say(out, &format!("{letter}  {path}"))?;
@@ -160,8 +156,10 @@ fn act(
         let line = table::change_line(change, false);
         say(out, &line)?;
         let path = change.path.to_string();
-        let explained = tamper::PLANTED.iter().find(|planted| planted.path == path);
-        if let Some(planted) = explained {
+        let planted = tamper::PLANTED
+            .iter()
+            .find(|planted| planted.path == path && explained);
+        if let Some(planted) = planted {
             let seen = if by_times.contains_key(&path) {
                 format!("{SEEN}seen by timestamps{SEEN:#}  ")
             } else {
@@ -182,7 +180,10 @@ fn act(
         .map(|planted| (planted.letter, planted.path.to_owned()))
         .collect();
     say(out, &format!("\n{DIM}{}{DIM:#}", table::cost(&container)))?;
-    say(out, &format!("{DIM}{}{DIM:#}\n", tamper::HARMLESS))?;
+    if explained {
+        say(out, &format!("{DIM}{}{DIM:#}", tamper::HARMLESS))?;
+    }
+    say(out, "")?;
     if found == planted && container.verdict == Verdict::Violated {
         return Ok(());
     }

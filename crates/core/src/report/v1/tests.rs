@@ -106,6 +106,7 @@ fn report() -> Report {
             name: Bytes::from("host"),
         },
         time: NOW,
+        paths: Vec::new(),
         containers: vec![container],
         gaps: vec![Gap::new(
             model::Gap::new("CAP_SYS_ADMIN", "run as root"),

@@ -1,1 +1,534 @@
 //! Btrfs engine: what generations and extents say.
+//!
+//! A container's subvolume starts as a snapshot of its image's and shares every block of its tree.
+//! Each later change writes new blocks with a higher generation, so a search that passes over older
+//! ones returns what may differ; comparing it item by item with the image's tree says what does
+//! (kernel `fs/btrfs/ctree.c`, `btrfs_search_forward`; `fs/btrfs/ioctl.c`, `search_ioctl`).
+//!
+//! Nothing inside the container's subvolume is ever opened, not even its root: that would raise
+//! events which a process in the container can see. Metadata comes through the search ioctl on a
+//! directory elsewhere on the file system, content, where it must be read, from the device.
+
+mod candidates;
+mod content;
+mod device;
+mod extents;
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath};
+
+use self::candidates::Candidates;
+use self::device::Devices;
+use super::{Confirm, Content, Listing, Names, Pair, Side, Trouble};
+use crate::fs::btrfs::decode::{
+    self, DIR_INDEX, EXTENT_DATA, FileExtent, Inode, Location, Place, Root, XATTR_ITEM,
+};
+use crate::fs::btrfs::{ROOT_DIRECTORY, Trees};
+use crate::fs::{Dir, LINK_LIMIT};
+use crate::layers::Subvolume;
+
+/// Names that one call of `list` adds at most.
+const LIST_PORTION: usize = 65_536;
+
+/// Items asked for at once.
+const BATCH: u32 = 4096;
+
+/// A container's subvolume against its image's.
+#[derive(Debug)]
+pub struct BtrfsPair<'s> {
+    trees: Trees<'s>,
+    devices: Devices,
+    image: u64,
+    container: u64,
+    /// The subvolume whose nested ones are the container's, when a snapshot of it is looked at.
+    nesting: u64,
+    /// Transaction in which the container's became a snapshot of the image's.
+    base: u64,
+    /// When that was.
+    made: plimsoll_core::model::Timestamp,
+    /// What may differ; `None` when only some paths are asked for, and each is looked at by itself.
+    candidates: Option<Candidates>,
+    /// Inodes that changed in the image's subvolume since.
+    moved: Vec<u64>,
+    confirm: Confirm,
+    bytes_read: u64,
+}
+
+/// An object of a subvolume.
+#[derive(Debug, Clone)]
+pub struct Node {
+    tree: u64,
+    number: u64,
+    item: Inode,
+    file_type: FileType,
+}
+
+/// Where a listing stands.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    next: u64,
+    /// The names that differ, once they were found.
+    differing: Option<Rc<[Box<[u8]>]>>,
+}
+
+/// What the trees are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything that differs.
+    Everything,
+    /// Some paths.
+    Paths,
+}
+
+impl<'s> BtrfsPair<'s> {
+    /// Compares a subvolume with the one that it is a snapshot of, after writing out what is pending:
+    /// a change is in the tree only from then on. `snapshot` is looked at in place of `container`
+    /// where it is given: a read-only snapshot of it.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the one is no snapshot of the other, or a tree cannot be read.
+    pub fn open(
+        anchor: &'s Dir,
+        image: &Subvolume,
+        container: &Subvolume,
+        snapshot: Option<&Subvolume>,
+        scope: Scope,
+        confirm: Confirm,
+    ) -> Result<Self, Trouble> {
+        // syncfs walks dirty inodes; BTRFS_IOC_SYNC misses pages that were dirtied without a reservation.
+        rustix::fs::syncfs(anchor)?;
+        let mut trees = Trees::new(anchor);
+        let mut root = |subvolume: &Subvolume| -> Result<Root, Trouble> {
+            trees
+                .root(subvolume.id)?
+                .ok_or_else(|| Trouble(format!("subvolume {} is gone", subvolume.id)))
+        };
+        let (image_root, container_root) = (root(image)?, root(container)?);
+        let unset = [0; 16];
+        if container_root.parent_uuid != image_root.uuid || image_root.uuid == unset {
+            return Err(Trouble(format!(
+                "subvolume {} is not a snapshot of subvolume {}, which is its image: use --engine digest",
+                container.id, image.id
+            )));
+        }
+        let looked_at = match snapshot {
+            None => container.id,
+            Some(snapshot) if root(snapshot)?.parent_uuid == container_root.uuid => snapshot.id,
+            Some(_) => {
+                return Err(Trouble(
+                    "the snapshot taken is not one of the container".into(),
+                ));
+            }
+        };
+        let base = container_root.otransid;
+        let (candidates, moved) = match scope {
+            Scope::Paths => (None, Vec::new()),
+            Scope::Everything => {
+                let (candidates, moved) =
+                    Candidates::find(&mut trees, looked_at, container.id, image.id, base)?;
+                (Some(candidates), moved)
+            }
+        };
+        Ok(Self {
+            trees,
+            devices: Devices::default(),
+            image: image.id,
+            container: looked_at,
+            nesting: container.id,
+            base,
+            made: container_root.otime,
+            candidates,
+            moved,
+            confirm,
+            bytes_read: 0,
+        })
+    }
+
+    /// Returns the number of inodes of the image's subvolume that changed after the container was made
+    /// from it, reads aside: the reference is then not what the container started from.
+    ///
+    /// # Errors
+    /// [`Trouble`] when one cannot be read.
+    pub fn reference_moved(&mut self) -> Result<usize, Trouble> {
+        let mut moved = 0;
+        for number in std::mem::take(&mut self.moved) {
+            // A read moves the access time alone; everything else moves the change time, which nobody
+            // can set.
+            let inode = self.trees.inode(self.image, number)?;
+            if inode.is_none_or(|inode| inode.ctime >= self.made) {
+                moved += 1;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Whether the container's subvolume is still there.
+    ///
+    /// # Errors
+    /// [`Trouble`] when that cannot be read.
+    pub fn still_there(&mut self) -> Result<bool, Trouble> {
+        Ok(self.trees.root(self.container)?.is_some())
+    }
+
+    fn tree_of(&self, side: Side) -> u64 {
+        match side {
+            Side::Image => self.image,
+            Side::Container => self.container,
+        }
+    }
+
+    fn node(&mut self, tree: u64, number: u64) -> Result<Option<Node>, Trouble> {
+        let Some(item) = self.trees.inode(tree, number)? else {
+            return Ok(None);
+        };
+        let file_type = FileType::from_mode(item.mode).ok_or_else(|| {
+            Trouble(format!(
+                "its type is none that Linux has: mode {:o}",
+                item.mode
+            ))
+        })?;
+        Ok(Some(Node {
+            tree,
+            number,
+            item,
+            file_type,
+        }))
+    }
+
+    /// Whether both are one inode that the container has inherited from the image.
+    fn one_inode(&self, image: &Node, container: &Node) -> bool {
+        image.tree == self.image
+            && container.tree == self.container
+            && image.number == container.number
+            && image.item.generation == container.item.generation
+    }
+
+    /// Returns the names of a directory that both sides have, beneath which they may differ.
+    fn differing_names(
+        &mut self,
+        image: &Node,
+        container: &Node,
+    ) -> Result<Rc<[Box<[u8]>]>, Trouble> {
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        let same = self.one_inode(image, container);
+        let candidates = self.candidates.take();
+        let leading = match &candidates {
+            Some(candidates) if same => {
+                names.extend(candidates.names_in(image.number).map(Into::into));
+                candidates.contains(image.number)
+            }
+            _ => true,
+        };
+        self.candidates = candidates;
+        if leading {
+            let (ours, theirs) = (self.entries(image)?, self.entries(container)?);
+            let (ours, theirs): (HashSet<&Entry>, HashSet<&Entry>) =
+                (ours.iter().collect(), theirs.iter().collect());
+            if same {
+                names.extend(
+                    ours.symmetric_difference(&theirs)
+                        .map(|entry| entry.name.clone()),
+                );
+            } else {
+                names.extend(ours.union(&theirs).map(|entry| entry.name.clone()));
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names.into())
+    }
+
+    /// Returns the entries of a directory.
+    fn entries(&mut self, dir: &Node) -> Result<Vec<Entry>, Trouble> {
+        let mut entries = Vec::new();
+        if !dir.file_type.has_entries() || dir.number == PLACEHOLDER {
+            return Ok(entries);
+        }
+        let range = (
+            (dir.number, DIR_INDEX, 0),
+            (dir.number, DIR_INDEX, u64::MAX),
+        );
+        self.trees.each(dir.tree, range, 0, BATCH, |item| {
+            entries.extend(decode::dir_entries(item.data).map(|entry| Entry {
+                index: item.offset,
+                location: entry.location,
+                name: entry.name.into(),
+            }));
+            ControlFlow::Continue(())
+        })?;
+        Ok(entries)
+    }
+}
+
+/// Number of the empty directory that stands where a snapshot lacks a nested subvolume
+/// (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID`).
+const PLACEHOLDER: u64 = 2;
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Entry {
+    index: u64,
+    location: Option<Location>,
+    name: Box<[u8]>,
+}
+
+impl Pair for BtrfsPair<'_> {
+    type Node = Node;
+    type Cursor = Cursor;
+    const KEEPS_COPIES: bool = true;
+
+    fn root(&mut self, side: Side) -> Result<Node, Trouble> {
+        let tree = self.tree_of(side);
+        self.node(tree, ROOT_DIRECTORY)?
+            .ok_or_else(|| Trouble(format!("subvolume {tree} has no root directory")))
+    }
+
+    fn list(
+        &mut self,
+        what: Listing<'_, Node>,
+        cursor: &mut Cursor,
+        out: &mut Names,
+    ) -> Result<bool, Trouble> {
+        match what {
+            Listing::Suspects { image, container } => {
+                let names = match &cursor.differing {
+                    Some(names) => Rc::clone(names),
+                    None => self.differing_names(image, container)?,
+                };
+                let from = usize::try_from(cursor.next).unwrap_or(usize::MAX);
+                for name in names.iter().skip(from).take(LIST_PORTION) {
+                    out.push(name);
+                    cursor.next += 1;
+                }
+                let more = cursor.next < names.len() as u64;
+                cursor.differing = Some(names);
+                Ok(more)
+            }
+            Listing::All { dir, .. } => {
+                if dir.number == PLACEHOLDER {
+                    return Ok(false);
+                }
+                let range = (
+                    (dir.number, DIR_INDEX, cursor.next),
+                    (dir.number, DIR_INDEX, u64::MAX),
+                );
+                let mut more = false;
+                self.trees.each(dir.tree, range, 0, BATCH, |item| {
+                    if out.len() >= LIST_PORTION {
+                        more = true;
+                        return ControlFlow::Break(());
+                    }
+                    cursor.next = item.offset.saturating_add(1);
+                    for entry in decode::dir_entries(item.data) {
+                        out.push(entry.name);
+                    }
+                    ControlFlow::Continue(())
+                })?;
+                Ok(more)
+            }
+        }
+    }
+
+    fn lookup(&mut self, _: Side, dir: &Node, name: &[u8]) -> Result<Option<Node>, Trouble> {
+        if !dir.file_type.has_entries() || dir.number == PLACEHOLDER {
+            return Ok(None);
+        }
+        match self.trees.entry(dir.tree, dir.number, name)? {
+            None => Ok(None),
+            Some(Location::Inode(number)) => self.node(dir.tree, number),
+            Some(Location::Subvolume(id)) => {
+                let parent = if dir.tree == self.container {
+                    self.nesting
+                } else {
+                    dir.tree
+                };
+                if !self.trees.is_nested_in(id, parent)? {
+                    return Ok(Some(placeholder(dir)));
+                }
+                let root = self.node(id, ROOT_DIRECTORY)?;
+                Ok(root.map(|root| Node {
+                    file_type: FileType::Subvolume,
+                    ..root
+                }))
+            }
+        }
+    }
+
+    fn proven_same(&self, image: &Node, container: &Node) -> bool {
+        if !self.one_inode(image, container) {
+            return false;
+        }
+        match &self.candidates {
+            Some(candidates) => {
+                !candidates.contains(image.number)
+                    && (!image.file_type.has_entries() || candidates.none_beneath(image.number))
+            }
+            // Of one inode alone its own item tells.
+            None => {
+                !image.file_type.has_entries()
+                    && image.item.transid <= self.base
+                    && container.item.transid <= self.base
+            }
+        }
+    }
+
+    fn identity(&self, node: &Node) -> (u64, u64) {
+        (node.tree, node.number)
+    }
+
+    fn attributes(&mut self, _: Side, node: &Node) -> Result<Attributes, Trouble> {
+        const IMMUTABLE: u64 = 1 << 6;
+        const APPEND: u64 = 1 << 7;
+        let item = &node.item;
+        let target = match node.file_type {
+            FileType::Symlink => Some(self.target(node)?),
+            _ => None,
+        };
+        let is_device = matches!(node.file_type, FileType::CharDevice | FileType::BlockDevice);
+        Ok(Attributes {
+            file_type: node.file_type,
+            mode: u16::try_from(item.mode & 0o7777).unwrap_or(0),
+            uid: item.uid,
+            gid: item.gid,
+            size: match node.file_type {
+                FileType::File | FileType::Symlink => item.size,
+                _ => 0,
+            },
+            mtime: item.mtime,
+            links: item.links,
+            // The kernel's own form of a device number: 12 bits of major, 20 of minor.
+            device: is_device.then_some(Device {
+                major: u32::try_from(item.rdev >> 20).unwrap_or(u32::MAX),
+                minor: u32::try_from(item.rdev & 0xf_ffff).unwrap_or(u32::MAX),
+            }),
+            target,
+            immutable: item.flags & IMMUTABLE != 0,
+            append_only: item.flags & APPEND != 0,
+        })
+    }
+
+    fn xattrs(&mut self, _: Side, node: &Node) -> Result<Vec<(Bytes, Bytes)>, Trouble> {
+        let mut xattrs = Vec::new();
+        if node.number == PLACEHOLDER {
+            return Ok(xattrs);
+        }
+        let range = (
+            (node.number, XATTR_ITEM, 0),
+            (node.number, XATTR_ITEM, u64::MAX),
+        );
+        self.trees.each(node.tree, range, 0, BATCH, |item| {
+            xattrs.extend(
+                decode::dir_entries(item.data)
+                    // Properties of Btrfs are kept as attributes too; what reads them is not content.
+                    .map(|entry| (Bytes::from(entry.name), Bytes::from(entry.value))),
+            );
+            ControlFlow::Continue(())
+        })?;
+        xattrs.sort();
+        Ok(xattrs)
+    }
+
+    fn same_content(&mut self, image: &Node, container: &Node) -> Result<Content, Trouble> {
+        let mut comparison = content::Comparison {
+            trees: &mut self.trees,
+            devices: &mut self.devices,
+            confirm: self.confirm,
+            bytes_read: 0,
+        };
+        let content = comparison.compare(
+            (image.tree, image.number),
+            (container.tree, container.number),
+            image.item.size,
+        );
+        self.bytes_read += comparison.bytes_read;
+        content
+    }
+
+    fn renamed_from(&mut self, container: &Node, _: &RootPath) -> Option<RootPath> {
+        if container.tree != self.container || container.item.generation > self.base {
+            return None;
+        }
+        // One that also still has its old name was linked, not renamed.
+        let inherited = self.trees.inode(self.image, container.number).ok()??;
+        if inherited.generation != container.item.generation {
+            return None;
+        }
+        let (parent, name) = candidates::names_of(&mut self.trees, self.image, container.number)
+            .ok()?
+            .into_iter()
+            .next()?;
+        let still = self.trees.entry(self.container, parent, &name).ok()?;
+        if still == Some(Location::Inode(container.number)) {
+            return None;
+        }
+        let mut names = vec![name];
+        let mut dir = parent;
+        while dir != ROOT_DIRECTORY {
+            if names.len() > LINK_LIMIT {
+                return None;
+            }
+            let (parent, name) = candidates::names_of(&mut self.trees, self.image, dir)
+                .ok()?
+                .into_iter()
+                .next()?;
+            names.push(name);
+            dir = parent;
+        }
+        Some(
+            names
+                .iter()
+                .rev()
+                .fold(RootPath::root(), |path, name| path.join(name)),
+        )
+    }
+
+    fn origin(&self, _: &Node) -> Option<DiffId> {
+        None
+    }
+
+    fn cost(&self) -> (u64, u64) {
+        (self.trees.items_read(), self.bytes_read)
+    }
+}
+
+impl BtrfsPair<'_> {
+    fn target(&mut self, node: &Node) -> Result<Bytes, Trouble> {
+        let extent =
+            self.trees
+                .one(node.tree, (node.number, EXTENT_DATA, 0), FileExtent::decode)?;
+        match extent {
+            Some(FileExtent {
+                place: Place::Inline(target),
+                compression: 0,
+                ..
+            }) => Ok(Bytes::from(target.into_vec())),
+            _ => Err(Trouble("the target of the link cannot be decoded".into())),
+        }
+    }
+}
+
+/// What stands in a snapshot where its source had a nested subvolume: an empty directory
+/// (`new_simple_dir` in `fs/btrfs/inode.c`).
+fn placeholder(dir: &Node) -> Node {
+    let item = Inode {
+        generation: 0,
+        transid: 0,
+        size: 0,
+        links: 1,
+        uid: 0,
+        gid: 0,
+        mode: 0o040_755,
+        rdev: 0,
+        flags: 0,
+        ..dir.item
+    };
+    Node {
+        tree: dir.tree,
+        number: PLACEHOLDER,
+        item,
+        file_type: FileType::Directory,
+    }
+}

@@ -1,0 +1,358 @@
+//! The items of Btrfs trees (kernel `include/uapi/linux/btrfs_tree.h`): pure functions of bytes.
+//!
+//! The bytes come from a disk that a container writes to. Whatever they are, decoding ends with a
+//! value or with `None`.
+
+use plimsoll_core::model::Timestamp;
+
+/// Types of items.
+pub(crate) const INODE_ITEM: u8 = 1;
+pub(crate) const INODE_REF: u8 = 12;
+pub(crate) const INODE_EXTREF: u8 = 13;
+pub(crate) const XATTR_ITEM: u8 = 24;
+pub(crate) const DIR_ITEM: u8 = 84;
+pub(crate) const DIR_INDEX: u8 = 96;
+pub(crate) const EXTENT_DATA: u8 = 108;
+pub(crate) const EXTENT_CSUM: u8 = 128;
+pub(crate) const ROOT_ITEM: u8 = 132;
+pub(crate) const ROOT_BACKREF: u8 = 144;
+pub(crate) const ROOT_REF: u8 = 156;
+pub(crate) const CHUNK_ITEM: u8 = 228;
+
+/// One item as a search returns it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item<'b> {
+    pub(crate) objectid: u64,
+    pub(crate) kind: u8,
+    pub(crate) offset: u64,
+    pub(crate) data: &'b [u8],
+}
+
+/// Splits what a search returned into items. Stops at anything that does not fit.
+pub(crate) fn items(mut bytes: &[u8], count: u32) -> impl Iterator<Item = Item<'_>> {
+    const HEADER: usize = 32;
+    (0..count).map_while(move |_| {
+        let header = bytes.get(..HEADER)?;
+        let length = usize::try_from(u32_at(header, 28)?).ok()?;
+        let item = Item {
+            objectid: u64_at(header, 8)?,
+            offset: u64_at(header, 16)?,
+            kind: u8::try_from(u32_at(header, 24)?).ok()?,
+            data: bytes.get(HEADER..HEADER.checked_add(length)?)?,
+        };
+        bytes = bytes.get(HEADER + length..)?;
+        Some(item)
+    })
+}
+
+/// `struct btrfs_inode_item`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Inode {
+    /// Transaction that made the inode: with its number, its identity.
+    pub(crate) generation: u64,
+    /// Transaction that last changed this item.
+    pub(crate) transid: u64,
+    pub(crate) size: u64,
+    pub(crate) links: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mode: u32,
+    pub(crate) rdev: u64,
+    pub(crate) flags: u64,
+    pub(crate) ctime: Timestamp,
+    pub(crate) mtime: Timestamp,
+}
+
+impl Inode {
+    pub(crate) fn decode(data: &[u8]) -> Option<Self> {
+        Some(Self {
+            generation: u64_at(data, 0)?,
+            transid: u64_at(data, 8)?,
+            size: u64_at(data, 16)?,
+            links: u32_at(data, 40)?,
+            uid: u32_at(data, 44)?,
+            gid: u32_at(data, 48)?,
+            mode: u32_at(data, 52)?,
+            rdev: u64_at(data, 56)?,
+            flags: u64_at(data, 64)?,
+            ctime: time_at(data, 124)?,
+            mtime: time_at(data, 136)?,
+        })
+    }
+}
+
+/// The names in an INODE_REF item: all those that the inode has in one directory.
+pub(crate) fn inode_refs(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16_at(data, 8)?);
+        let name = data.get(10..10 + length)?;
+        data = data.get(10 + length..)?;
+        Some(name)
+    })
+}
+
+/// The directories and names in an INODE_EXTREF item.
+pub(crate) fn inode_extrefs(mut data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    std::iter::from_fn(move || {
+        let parent = u64_at(data, 0)?;
+        let length = usize::from(u16_at(data, 16)?);
+        let name = data.get(18..18 + length)?;
+        data = data.get(18 + length..)?;
+        Some((parent, name))
+    })
+}
+
+/// The directory and the name in a ROOT_REF item, where a nested subvolume hangs.
+pub(crate) fn root_ref(data: &[u8]) -> Option<(u64, &[u8])> {
+    let length = usize::from(u16_at(data, 16)?);
+    Some((u64_at(data, 0)?, data.get(18..18 + length)?))
+}
+
+/// Where a directory entry leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Location {
+    /// To an inode of the same tree.
+    Inode(u64),
+    /// To the root of another subvolume.
+    Subvolume(u64),
+}
+
+/// `struct btrfs_dir_item`: one entry of DIR_ITEM, DIR_INDEX or XATTR_ITEM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DirEntry<'b> {
+    pub(crate) location: Option<Location>,
+    pub(crate) name: &'b [u8],
+    pub(crate) value: &'b [u8],
+}
+
+/// The entries of one item: several where names have one hash.
+pub(crate) fn dir_entries(mut data: &[u8]) -> impl Iterator<Item = DirEntry<'_>> {
+    const HEADER: usize = 30;
+    std::iter::from_fn(move || {
+        let objectid = u64_at(data, 0)?;
+        let location = match *data.get(8)? {
+            INODE_ITEM => Some(Location::Inode(objectid)),
+            ROOT_ITEM => Some(Location::Subvolume(objectid)),
+            _ => None,
+        };
+        let value_length = usize::from(u16_at(data, 25)?);
+        let name_length = usize::from(u16_at(data, 27)?);
+        let name = data.get(HEADER..HEADER + name_length)?;
+        let end = HEADER + name_length + value_length;
+        let value = data.get(HEADER + name_length..end)?;
+        data = data.get(end..)?;
+        Some(DirEntry {
+            location,
+            name,
+            value,
+        })
+    })
+}
+
+/// `struct btrfs_file_extent_item`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileExtent {
+    pub(crate) generation: u64,
+    /// Bytes when not compressed.
+    pub(crate) ram_bytes: u64,
+    pub(crate) compression: u8,
+    pub(crate) place: Place,
+}
+
+/// Where the bytes of an extent are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the item itself.
+    Inline(Box<[u8]>),
+    /// On disk.
+    Disk {
+        /// Logical address of the extent.
+        address: u64,
+        /// Its length on disk.
+        disk_length: u64,
+        /// Where in the uncompressed extent this part begins.
+        offset: u64,
+        /// Length of this part.
+        length: u64,
+    },
+    /// Nowhere: a hole, or space that was reserved and not written.
+    Zeros {
+        /// Length of this part.
+        length: u64,
+    },
+}
+
+impl FileExtent {
+    pub(crate) fn decode(data: &[u8]) -> Option<Self> {
+        const INLINE: u8 = 0;
+        const REGULAR: u8 = 1;
+        const PREALLOCATED: u8 = 2;
+        const BYTES_AT: usize = 21;
+        let encoded = *data.get(17)? != 0 || u16_at(data, 18)? != 0;
+        if encoded {
+            return None;
+        }
+        let place = match *data.get(20)? {
+            INLINE => Place::Inline(data.get(BYTES_AT..)?.into()),
+            REGULAR | PREALLOCATED => {
+                let address = u64_at(data, 21)?;
+                let length = u64_at(data, 45)?;
+                if address == 0 || *data.get(20)? == PREALLOCATED {
+                    Place::Zeros { length }
+                } else {
+                    Place::Disk {
+                        address,
+                        disk_length: u64_at(data, 29)?,
+                        offset: u64_at(data, 37)?,
+                        length,
+                    }
+                }
+            }
+            _ => return None,
+        };
+        Some(Self {
+            generation: u64_at(data, 0)?,
+            ram_bytes: u64_at(data, 8)?,
+            compression: *data.get(16)?,
+            place,
+        })
+    }
+
+    /// Bytes of the file that it covers.
+    pub(crate) fn length(&self) -> u64 {
+        match &self.place {
+            Place::Inline(_) => self.ram_bytes,
+            Place::Disk { length, .. } | Place::Zeros { length } => *length,
+        }
+    }
+}
+
+/// `struct btrfs_root_item`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Root {
+    /// Transaction that last changed anything in the tree.
+    pub(crate) generation: u64,
+    /// References: none left when the subvolume was deleted.
+    pub(crate) refs: u32,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) parent_uuid: [u8; 16],
+    /// Transaction in which the subvolume was made.
+    pub(crate) otransid: u64,
+    /// When that was.
+    pub(crate) otime: Timestamp,
+}
+
+impl Root {
+    pub(crate) fn decode(data: &[u8]) -> Option<Self> {
+        let uuid = |at: usize| {
+            data.get(at..at + 16)
+                .and_then(|bytes| bytes.try_into().ok())
+        };
+        Some(Self {
+            generation: u64_at(data, 160)?,
+            refs: u32_at(data, 216)?,
+            uuid: uuid(247)?,
+            parent_uuid: uuid(263)?,
+            otransid: u64_at(data, 303)?,
+            otime: time_at(data, 339)?,
+        })
+    }
+}
+
+/// `struct btrfs_chunk`: where a range of logical addresses lies on the devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) length: u64,
+    pub(crate) stripe_length: u64,
+    pub(crate) profile: u64,
+    pub(crate) sub_stripes: u16,
+    /// Device and offset on it, for each stripe.
+    pub(crate) stripes: Vec<(u64, u64)>,
+}
+
+impl Chunk {
+    pub(crate) fn decode(data: &[u8]) -> Option<Self> {
+        const STRIPES_AT: usize = 48;
+        const STRIPE: usize = 32;
+        let count = usize::from(u16_at(data, 44)?);
+        let stripes = (0..count)
+            .map(|n| {
+                Some((
+                    u64_at(data, STRIPES_AT + n * STRIPE)?,
+                    u64_at(data, STRIPES_AT + n * STRIPE + 8)?,
+                ))
+            })
+            .collect::<Option<_>>()?;
+        Some(Self {
+            length: u64_at(data, 0)?,
+            stripe_length: u64_at(data, 16)?,
+            profile: u64_at(data, 24)?,
+            sub_stripes: u16_at(data, 46)?,
+            stripes,
+        })
+    }
+}
+
+/// The hash under which a directory keeps a name (`btrfs_name_hash` in `fs/btrfs/ctree.h`): CRC-32C
+/// with another seed, and not inverted at the end.
+pub(crate) fn name_hash(name: &[u8]) -> u64 {
+    u64::from(!crc32c::crc32c_append(1, name))
+}
+
+fn time_at(data: &[u8], at: usize) -> Option<Timestamp> {
+    let seconds = i64::from_le_bytes(data.get(at..at + 8)?.try_into().ok()?);
+    Some(Timestamp {
+        seconds,
+        nanoseconds: u32_at(data, at + 8)?,
+    })
+}
+
+fn u64_at(data: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(
+        data.get(at..at.checked_add(8)?)?.try_into().ok()?,
+    ))
+}
+
+fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(
+        data.get(at..at.checked_add(4)?)?.try_into().ok()?,
+    ))
+}
+
+fn u16_at(data: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(
+        data.get(at..at.checked_add(2)?)?.try_into().ok()?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_end_without_a_panic() {
+        // Every length up to beyond the largest item, filled with the values that upset arithmetic.
+        for fill in [0u8, 1, 0x7f, 0xff, INODE_ITEM, ROOT_ITEM] {
+            for length in 0..600 {
+                let data = vec![fill; length];
+                let _ = (
+                    Inode::decode(&data),
+                    FileExtent::decode(&data),
+                    Root::decode(&data),
+                    Chunk::decode(&data),
+                );
+                assert!(items(&data, u32::MAX).count() <= length);
+                assert!(dir_entries(&data).count() <= length);
+                assert!(inode_refs(&data).count() <= length);
+                assert!(inode_extrefs(&data).count() <= length);
+                let _ = root_ref(&data);
+            }
+        }
+    }
+
+    #[test]
+    fn the_hash_of_a_name() {
+        // From `btrfs inspect-internal dump-tree`: DIR_ITEM of "default" in a new file system.
+        assert_eq!(name_hash(b"default"), 2_378_154_706);
+    }
+}

@@ -1,0 +1,209 @@
+//! Reading the trees of one Btrfs file system, through a directory that is in none of those compared.
+
+use std::ops::ControlFlow;
+use std::os::fd::AsFd as _;
+
+use plimsoll_syscall::btrfs::{SearchBuffer, SearchKey};
+use rustix::io::Errno;
+
+use super::TreeError;
+use super::decode::{
+    self, DirEntry, INODE_ITEM, Inode, Item, Location, ROOT_BACKREF, ROOT_ITEM, ROOT_REF, Root,
+};
+use crate::fs::Dir;
+
+/// The tree of tree roots.
+const ROOT_TREE: u64 = 1;
+
+/// Bytes of items that one search may return.
+const BUFFER: usize = 256 << 10;
+
+/// A key of an item: object, type, offset.
+pub(crate) type Key = (u64, u8, u64);
+
+/// A way to read all trees of a file system.
+#[derive(Debug)]
+pub(crate) struct Trees<'s> {
+    anchor: &'s Dir,
+    buffer: SearchBuffer,
+    items_read: u64,
+}
+
+impl<'s> Trees<'s> {
+    pub(crate) fn new(anchor: &'s Dir) -> Self {
+        Self {
+            anchor,
+            buffer: SearchBuffer::new(BUFFER),
+            items_read: 0,
+        }
+    }
+
+    pub(crate) fn anchor(&self) -> &'s Dir {
+        self.anchor
+    }
+
+    /// Returns the subvolume that the anchor itself is in.
+    pub(crate) fn tree_of_anchor(&self) -> Result<u64, TreeError> {
+        plimsoll_syscall::btrfs::tree_of(self.anchor.as_fd()).map_err(|errno| explain(errno, 0))
+    }
+
+    pub(crate) fn items_read(&self) -> u64 {
+        self.items_read
+    }
+
+    /// Gives each item with `min` <= key <= `max`, in the order of keys, from leaves that were written
+    /// in transaction `min_transid` or later, until `each` breaks. `batch` items are asked for at once.
+    pub(crate) fn each(
+        &mut self,
+        tree: u64,
+        (min, max): (Key, Key),
+        min_transid: u64,
+        batch: u32,
+        mut each: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TreeError> {
+        let mut key = SearchKey {
+            tree_id: tree,
+            min,
+            max,
+            min_transid,
+            max_items: batch,
+        };
+        loop {
+            let count = self
+                .buffer
+                .search(self.anchor.as_fd(), &key)
+                .map_err(|errno| explain(errno, tree))?;
+            if count == 0 {
+                return Ok(());
+            }
+            let mut seen = 0;
+            let mut last = None;
+            for item in decode::items(self.buffer.items(), count) {
+                seen += 1;
+                self.items_read += 1;
+                last = Some((item.objectid, item.kind, item.offset));
+                if each(item).is_break() {
+                    return Ok(());
+                }
+            }
+            if seen != count {
+                return Err(TreeError::Undecodable(tree));
+            }
+            match last.and_then(after) {
+                Some(next) if next <= max => key.min = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Returns what `decode` makes of the item with exactly this key; `None` when there is none.
+    pub(crate) fn one<T>(
+        &mut self,
+        tree: u64,
+        key: Key,
+        mut decode: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, TreeError> {
+        let mut found = None;
+        let mut any = false;
+        self.each(tree, (key, key), 0, 1, |item| {
+            any = true;
+            found = decode(item.data);
+            ControlFlow::Break(())
+        })?;
+        if any && found.is_none() {
+            return Err(TreeError::Undecodable(tree));
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn inode(&mut self, tree: u64, inode: u64) -> Result<Option<Inode>, TreeError> {
+        self.one(tree, (inode, INODE_ITEM, 0), Inode::decode)
+    }
+
+    /// Returns the root item of a subvolume; `None` when there is no such subvolume.
+    pub(crate) fn root(&mut self, subvolume: u64) -> Result<Option<Root>, TreeError> {
+        let mut root = None;
+        let range = ((subvolume, ROOT_ITEM, 0), (subvolume, ROOT_ITEM, u64::MAX));
+        self.each(ROOT_TREE, range, 0, 1, |item| {
+            root = Root::decode(item.data);
+            ControlFlow::Break(())
+        })?;
+        Ok(root.filter(|root| root.refs > 0))
+    }
+
+    /// Whether `child` hangs in `parent`. A snapshot copies the entry of a subvolume that was nested
+    /// in its source, but not the subvolume: there the entry shows as an empty directory.
+    pub(crate) fn is_nested_in(&mut self, child: u64, parent: u64) -> Result<bool, TreeError> {
+        Ok(self
+            .one(ROOT_TREE, (child, ROOT_BACKREF, parent), |_| Some(()))?
+            .is_some())
+    }
+
+    /// Returns where subvolumes hang in a subvolume: directories and names.
+    pub(crate) fn nested(&mut self, parent: u64) -> Result<Vec<(u64, Box<[u8]>)>, TreeError> {
+        let mut nested: Vec<(u64, Box<[u8]>)> = Vec::new();
+        let mut odd = false;
+        let range = ((parent, ROOT_REF, 0), (parent, ROOT_REF, u64::MAX));
+        self.each(ROOT_TREE, range, 0, u32::MAX, |item| {
+            match decode::root_ref(item.data) {
+                Some((dir, name)) => nested.push((dir, name.into())),
+                None => odd = true,
+            }
+            ControlFlow::Continue(())
+        })?;
+        if odd {
+            Err(TreeError::Undecodable(parent))
+        } else {
+            Ok(nested)
+        }
+    }
+
+    /// Returns where a name leads in a directory.
+    pub(crate) fn entry(
+        &mut self,
+        tree: u64,
+        dir: u64,
+        name: &[u8],
+    ) -> Result<Option<Location>, TreeError> {
+        let mut location = None;
+        let key = (dir, decode::DIR_ITEM, decode::name_hash(name));
+        self.each(tree, (key, key), 0, 1, |item| {
+            let found =
+                decode::dir_entries(item.data).find(|entry: &DirEntry<'_>| entry.name == name);
+            location = found.and_then(|entry| entry.location);
+            ControlFlow::Break(())
+        })?;
+        Ok(location)
+    }
+}
+
+/// Returns the key after this one.
+fn after((objectid, kind, offset): Key) -> Option<Key> {
+    match (offset.checked_add(1), kind.checked_add(1)) {
+        (Some(offset), _) => Some((objectid, kind, offset)),
+        (None, Some(kind)) => Some((objectid, kind, 0)),
+        (None, None) => Some((objectid.checked_add(1)?, 0, 0)),
+    }
+}
+
+fn explain(errno: Errno, tree: u64) -> TreeError {
+    match errno {
+        Errno::PERM => TreeError::NotPermitted,
+        Errno::NOENT => TreeError::Gone(tree),
+        Errno::NOTTY => TreeError::NotBtrfs,
+        errno => TreeError::Io(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after;
+
+    #[test]
+    fn keys_carry() {
+        assert_eq!(after((1, 2, 3)), Some((1, 2, 4)));
+        assert_eq!(after((1, 2, u64::MAX)), Some((1, 3, 0)));
+        assert_eq!(after((1, 255, u64::MAX)), Some((2, 0, 0)));
+        assert_eq!(after((u64::MAX, 255, u64::MAX)), None);
+    }
+}

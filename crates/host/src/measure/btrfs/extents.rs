@@ -1,0 +1,143 @@
+//! The extents of a file as a stream, so that a file of a million extents costs no more memory than
+//! one of ten.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use crate::fs::btrfs::Trees;
+use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, Place};
+use crate::measure::Trouble;
+
+/// Extents read at once.
+const BATCH: u32 = 256;
+
+/// Longest extent, in bytes (`BTRFS_MAX_EXTENT_SIZE`); holes and reserved space may be longer, and do
+/// not matter to who looks for data.
+const LONGEST: u64 = 128 << 20;
+
+/// A file: its tree and its inode number.
+pub(super) type File = (u64, u64);
+
+/// A part of a file, from `start` up to `end`, and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) extent: FileExtent,
+}
+
+/// Reads a file's extents in their order, holes included.
+#[derive(Debug)]
+pub(super) struct Extents {
+    file: File,
+    size: u64,
+    buffered: VecDeque<Segment>,
+    /// Where the next search begins.
+    next: u64,
+    /// Where the next segment begins.
+    at: u64,
+    ended: bool,
+}
+
+impl Extents {
+    pub(super) fn new(file: File, size: u64) -> Self {
+        Self {
+            file,
+            size,
+            buffered: VecDeque::new(),
+            next: 0,
+            at: 0,
+            ended: false,
+        }
+    }
+
+    /// Begins at the extent that holds `offset`, given that it begins there or earlier by less than
+    /// any extent is long.
+    pub(super) fn skip_to(&mut self, offset: u64) {
+        self.next = offset.saturating_sub(LONGEST);
+        self.at = self.next;
+    }
+
+    /// Returns the segment that holds the byte at `offset`, which must not go backwards.
+    pub(super) fn at(&mut self, trees: &mut Trees<'_>, offset: u64) -> Result<Segment, Trouble> {
+        loop {
+            while self
+                .buffered
+                .front()
+                .is_some_and(|segment| segment.end <= offset)
+            {
+                self.buffered.pop_front();
+            }
+            match self.buffered.front() {
+                Some(segment) if segment.start <= offset => return Ok(segment.clone()),
+                Some(segment) => return Ok(hole(offset, segment.start)),
+                None if self.ended => return Ok(hole(offset, self.size)),
+                None => self.fill(trees)?,
+            }
+        }
+    }
+
+    fn fill(&mut self, trees: &mut Trees<'_>) -> Result<(), Trouble> {
+        let (tree, inode) = self.file;
+        let range = (
+            (inode, EXTENT_DATA, self.next),
+            (inode, EXTENT_DATA, u64::MAX),
+        );
+        let mut odd = false;
+        self.ended = true;
+        let (buffered, next, at, ended) = (
+            &mut self.buffered,
+            &mut self.next,
+            &mut self.at,
+            &mut self.ended,
+        );
+        let size = self.size;
+        trees.each(tree, range, 0, BATCH, |item| {
+            if buffered.len() >= BATCH as usize {
+                *ended = false;
+                return ControlFlow::Break(());
+            }
+            let Some(extent) = FileExtent::decode(item.data) else {
+                odd = true;
+                return ControlFlow::Break(());
+            };
+            let Some(end) = item.offset.checked_add(extent.length()) else {
+                odd = true;
+                return ControlFlow::Break(());
+            };
+            // Extents never overlap: one that does is no answer.
+            odd |= item.offset < *at;
+            *at = end;
+            *next = item.offset.saturating_add(1);
+            if item.offset < size {
+                buffered.push_back(Segment {
+                    start: item.offset,
+                    end: end.min(size),
+                    extent,
+                });
+            }
+            ControlFlow::Continue(())
+        })?;
+        if odd {
+            return Err(Trouble(
+                "its extents are of a form that is not known".into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn hole(start: u64, end: u64) -> Segment {
+    let length = end.saturating_sub(start);
+    let place = Place::Zeros { length };
+    Segment {
+        start,
+        end,
+        extent: FileExtent {
+            generation: 0,
+            ram_bytes: length,
+            compression: 0,
+            place,
+        },
+    }
+}

@@ -1,0 +1,442 @@
+//! Every operation on Btrfs, on file systems of several kinds: the engine must say exactly what
+//! reading both trees says, of changes that nobody committed yet.
+
+use std::path::{Path, PathBuf};
+
+use plimsoll_core::model::{EngineKind, Measurement, RootPath};
+use plimsoll_e2e::command::{run, shell};
+use plimsoll_e2e::loopfs::{Kind, LoopFs};
+use plimsoll_e2e::operations::{OPERATIONS, build_image};
+use plimsoll_e2e::{brute, require};
+use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
+use plimsoll_host::measure::Confirm;
+
+/// An image's subvolume and containers made from it.
+struct Image {
+    fs: LoopFs,
+}
+
+impl Image {
+    fn new(mkfs: &[&str], mount: &str) -> Self {
+        let fs = LoopFs::with(Kind::Btrfs, 4096, mkfs, mount);
+        let image = fs.path().join("image");
+        run("btrfs", &["-q", "subvolume", "create", text(&image)]);
+        build_image(&[&image, &image]);
+        // As when a layer was unpacked some time before a container is made.
+        run("sync", &["-f", text(&image)]);
+        Self { fs }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.fs.path().join("image")
+    }
+
+    fn container(&self, name: &str) -> PathBuf {
+        let path = self.fs.path().join(name);
+        run(
+            "btrfs",
+            &[
+                "-q",
+                "subvolume",
+                "snapshot",
+                text(&self.path()),
+                text(&path),
+            ],
+        );
+        path
+    }
+
+    fn check(&self, container: &Path, paths: Vec<RootPath>, options: Options) -> Measurement {
+        let request = Request {
+            sources: Sources::default(),
+            targets: vec![Target::Trees {
+                image: self.path(),
+                container: container.to_owned(),
+            }],
+            paths,
+            options,
+        };
+        let mut found = None;
+        inspect(&request, &mut |measurement| found = Some(measurement)).expect("inspect");
+        found.expect("one measurement")
+    }
+
+    /// Holds the engine against the referee; returns what is wrong.
+    fn judge(&self, name: &str, container: &Path) -> Vec<String> {
+        let measurement = self.check(container, Vec::new(), Options::default());
+        let mut wrong = Vec::new();
+        if measurement.engine != Some(EngineKind::Btrfs) {
+            wrong.push(format!(
+                "{name}: compared by {:?}: {:?}",
+                measurement.engine, measurement.gaps
+            ));
+            return wrong;
+        }
+        let always = self.check(
+            container,
+            Vec::new(),
+            Options {
+                confirm: Confirm::Always,
+                ..Options::default()
+            },
+        );
+        let never = self.check(
+            container,
+            Vec::new(),
+            Options {
+                confirm: Confirm::Never,
+                ..Options::default()
+            },
+        );
+        let one_by_one: Vec<Measurement> = [
+            "/bin/tool",
+            "/etc/small",
+            "/bin/hl2",
+            "/tree/sub/file",
+            "/etc/deep",
+        ]
+        .map(|path| RootPath::parse(path.as_bytes()).expect("path"))
+        .into_iter()
+        .map(|path| self.check(container, vec![path], Options::default()))
+        .collect();
+        let digest = Options {
+            engine: Some(EngineKind::Digest),
+            ..Options::default()
+        };
+        let digest = self.check(container, Vec::new(), digest);
+        let expected = brute::compare(&self.path(), container);
+        let mut hold = |way: &str, measurement: &Measurement| {
+            let reported = brute::of_changes(&measurement.changes);
+            if reported != expected || !measurement.gaps.is_empty() {
+                wrong.push(format!(
+                    "{name}, {way}:\n  expected {expected:?}\n  reported {reported:?}\n  gaps {:?}",
+                    measurement.gaps
+                ));
+            }
+        };
+        hold("exact", &measurement);
+        hold("always", &always);
+        hold("digest", &digest);
+        let unconfirmed = never.changes.iter().filter(|change| !change.confirmed);
+        let mut certain = never.clone();
+        certain
+            .changes
+            .retain(|change| change.confirmed || expected.contains_key(&change.path.to_string()));
+        if never.cost.bytes_read > 0 {
+            wrong.push(format!("{name}: --confirm never read content"));
+        }
+        let paths = |changes: &[plimsoll_core::model::Change]| -> Vec<String> {
+            changes
+                .iter()
+                .map(|change| change.path.to_string())
+                .collect()
+        };
+        if paths(&certain.changes) != expected.keys().cloned().collect::<Vec<_>>() {
+            let unconfirmed: Vec<_> = unconfirmed.map(|change| change.path.to_string()).collect();
+            wrong.push(format!(
+                "{name}, never: {:?}, unconfirmed {unconfirmed:?}, expected {expected:?}",
+                paths(&never.changes)
+            ));
+        }
+        for one in one_by_one {
+            for change in &one.changes {
+                if !measurement.changes.contains(change)
+                    && !measurement
+                        .changes
+                        .iter()
+                        .any(|whole| change.path.is_within(&whole.path))
+                {
+                    wrong.push(format!("{name}: a path alone tells {change:?}"));
+                }
+            }
+        }
+        wrong
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+fn operations(mkfs: &[&str], mount: &str) {
+    require!(
+        "mkfs.btrfs",
+        "btrfs",
+        "setfattr",
+        "setfacl",
+        "setcap",
+        "xfs_io",
+        "python3"
+    );
+    let image = Image::new(mkfs, mount);
+    let mut wrong = Vec::new();
+    let mut performed = 0;
+    for (n, operation) in OPERATIONS.iter().enumerate() {
+        let container = image.container(&format!("op{n}"));
+        if operation.perform(&container) {
+            performed += 1;
+        }
+        wrong.extend(image.judge(operation.name, &container));
+        run("btrfs", &["-q", "subvolume", "delete", text(&container)]);
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(
+        performed * 10 > OPERATIONS.len() * 8,
+        "only {performed} operations worked"
+    );
+}
+
+#[test]
+fn default_file_system() {
+    operations(&[], "");
+}
+
+#[test]
+fn compressed_with_zlib() {
+    operations(&[], ",compress-force=zlib");
+}
+
+#[test]
+fn compressed_with_zstd_and_no_inline_files() {
+    operations(&[], ",compress-force=zstd,max_inline=0");
+}
+
+#[test]
+fn sha256_checksums() {
+    operations(&["--csum", "sha256"], "");
+}
+
+#[test]
+fn no_checksums() {
+    operations(&[], ",nodatacow");
+}
+
+/// What only Btrfs can do, or only a host.
+#[test]
+fn what_only_btrfs_does() {
+    require!("mkfs.btrfs", "btrfs", "chattr");
+    let image = Image::new(&[], "");
+    let scripts = [
+        (
+            "nested subvolume over a directory",
+            "mv tree gone; btrfs -q subvolume create tree; echo evil > tree/file; mkdir tree/sub; echo e > tree/sub/e",
+        ),
+        (
+            "nested subvolume, new",
+            "btrfs -q subvolume create nest; echo n > nest/n",
+        ),
+        (
+            "snapshot of itself inside",
+            "btrfs -q subvolume snapshot . inner",
+        ),
+        (
+            "defragment",
+            "btrfs -q filesystem defragment -r bin; sync -f .",
+        ),
+        (
+            "nodatacow file, written twice",
+            "touch cow; chattr +C cow; head -c 20000 /dev/zero >> cow; sync -f .; printf X | dd of=cow bs=1 seek=5000 conv=notrunc status=none",
+        ),
+        ("reflink copy", "cp --reflink=always bin/tool bin/tool3"),
+        (
+            "one file by another's reflink",
+            "cp --reflink=always bin/other bin/tool",
+        ),
+        (
+            "a reflink onto itself",
+            "cp --reflink=always bin/tool x; cat x > /dev/null; cp --reflink=always x bin/tool; rm x",
+        ),
+        (
+            "committed",
+            "echo x >> bin/tool; sync -f .; chmod 600 etc/small; sync -f .",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (n, (name, script)) in scripts.iter().enumerate() {
+        let container = image.container(&format!("s{n}"));
+        shell(&format!("cd {}; {script}", container.display()));
+        wrong.extend(image.judge(name, &container));
+    }
+    // Two subvolumes deep, of which a snapshot has an empty directory in the place of the inner one.
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_image_with_a_nested_subvolume() {
+    require!("mkfs.btrfs", "btrfs");
+    let image = Image::new(&[], "");
+    let inner = image.path().join("inner");
+    run("btrfs", &["-q", "subvolume", "create", text(&inner)]);
+    std::fs::write(inner.join("f"), b"f").expect("write");
+    let container = image.container("c");
+    assert_eq!(image.judge("placeholder", &container), Vec::<String>::new());
+}
+
+#[test]
+fn balance_and_remount() {
+    require!("mkfs.btrfs", "btrfs");
+    let image = Image::new(&[], "");
+    let container = image.container("c");
+    shell(&format!(
+        "cd {}; echo x >> etc/small; rm bin/other; sync -f .",
+        container.display()
+    ));
+    run(
+        "btrfs",
+        &[
+            "-q",
+            "balance",
+            "start",
+            "--full-balance",
+            text(&image.fs.path()),
+        ],
+    );
+    assert_eq!(image.judge("balanced", &container), Vec::<String>::new());
+    image.fs.remount();
+    assert_eq!(
+        image.judge("mounted again", &container),
+        Vec::<String>::new()
+    );
+    // Inode numbers at the end of the tree are given again after a remount.
+    let last = shell(&format!(
+        "cd {}; ls -i | sort -n | tail -1 | awk '{{print $2}}'",
+        container.display()
+    ));
+    let last = last.trim();
+    shell(&format!(
+        "cd {}; rm -r {last}; sync -f .",
+        container.display()
+    ));
+    image.fs.remount();
+    shell(&format!("cd {}; echo reused > reused", container.display()));
+    assert_eq!(
+        image.judge("number used again", &container),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn the_reference_itself_is_edited() {
+    require!("mkfs.btrfs", "btrfs");
+    let image = Image::new(&[], "");
+    let container = image.container("c");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    shell(&format!(
+        "cd {}; ls -laR . > /dev/null; cat bin/tool > /dev/null",
+        image.path().display()
+    ));
+    let read = image.check(&container, Vec::new(), Options::default());
+    assert_eq!(
+        (read.changes.len(), read.gaps.len()),
+        (0, 0),
+        "{:?}",
+        read.gaps
+    );
+    let tool = image.path().join("bin/tool");
+    shell(&format!(
+        "t=$(stat -c %y {0}); printf X | dd of={0} bs=1 conv=notrunc status=none; touch -d \"$t\" {0}",
+        tool.display()
+    ));
+    let measurement = image.check(&container, Vec::new(), Options::default());
+    assert_eq!(measurement.changes.len(), 1);
+    assert_eq!(measurement.gaps.len(), 1, "{:?}", measurement.gaps);
+    assert!(
+        measurement.gaps[0]
+            .why
+            .contains("changed after the container was made")
+    );
+}
+
+#[test]
+fn not_a_snapshot_of_the_image() {
+    require!("mkfs.btrfs", "btrfs");
+    let image = Image::new(&[], "");
+    let other = image.fs.path().join("other");
+    run("btrfs", &["-q", "subvolume", "create", text(&other)]);
+    run(
+        "cp",
+        &[
+            "-a",
+            "--reflink=always",
+            &format!("{}/.", image.path().display()),
+            text(&other),
+        ],
+    );
+    let measurement = image.check(&other, Vec::new(), Options::default());
+    assert_eq!(measurement.engine, Some(EngineKind::Digest));
+    assert_eq!(
+        brute::of_changes(&measurement.changes),
+        brute::compare(&image.path(), &other)
+    );
+}
+
+#[test]
+fn a_check_leaves_no_trace() {
+    require!("mkfs.btrfs", "btrfs", "inotifywait");
+    let image = Image::new(&[], ",strictatime");
+    let container = image.container("c");
+    shell(&format!(
+        "cd {}; cp -p bin/tool x; cat x > bin/tool; rm x; chmod 600 etc/small; rm bin/other; sync -f .",
+        container.display()
+    ));
+    let log = image.fs.path().join("events");
+    let mut inotifywait = std::process::Command::new("inotifywait");
+    inotifywait
+        .args(["-q", "-m", "-r", "-o"])
+        .arg(&log)
+        .arg(&container);
+    let _watcher = plimsoll_e2e::command::Background::start(&mut inotifywait);
+    for _ in 0..100 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(std::fs::File::open(container.join("etc/small")));
+        if std::fs::metadata(&log).is_ok_and(|m| m.len() > 0) {
+            break;
+        }
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let events = || std::fs::read_to_string(&log).unwrap_or_default();
+    // Without the generation: writing out what is pending commits a transaction.
+    let subvolumes = || {
+        shell(&format!(
+            "btrfs subvolume list {} | sed 's/gen [0-9]*//'",
+            image.fs.path().display()
+        ))
+    };
+    let before = (
+        events(),
+        subvolumes(),
+        brute::trace(&container),
+        brute::trace(&image.path()),
+    );
+    assert!(!before.0.is_empty(), "the watcher sees what happens");
+    // The referee's own reading of directories is an event; what comes after it counts.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let quiet = events();
+    for confirm in [Confirm::Auto, Confirm::Always, Confirm::Never] {
+        let measurement = image.check(
+            &container,
+            Vec::new(),
+            Options {
+                confirm,
+                ..Options::default()
+            },
+        );
+        assert_eq!(measurement.gaps, []);
+        let exact = measurement
+            .changes
+            .iter()
+            .filter(|change| change.confirmed)
+            .count();
+        assert_eq!(exact, 2, "{:?}", measurement.changes);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(events(), quiet);
+    assert_eq!(subvolumes(), before.1);
+    assert_eq!(brute::trace(&container), before.2);
+    assert_eq!(brute::trace(&image.path()), before.3);
+}
