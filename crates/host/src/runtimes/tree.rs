@@ -58,6 +58,7 @@ impl Runtime for Tree {
         };
         Ok(Located {
             stack: LayerStack::Plain(stack),
+            runtime_paths: Vec::new(),
             gaps: Vec::new(),
         })
     }
