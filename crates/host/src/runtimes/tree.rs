@@ -50,6 +50,7 @@ impl Runtime for Tree {
             return Ok(Located {
                 stack: LayerStack::Btrfs(stack),
                 gaps: Vec::new(),
+                runtime_paths: Vec::new(),
             });
         }
         let stack = PlainStack {
