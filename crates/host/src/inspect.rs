@@ -39,10 +39,11 @@ pub fn inspect(
     let (found, gaps) = find::containers(&request.sources, &request.targets)?;
     let missing = privilege::missing();
     let plain = request.options.engine == Some(EngineKind::Digest);
-    for (runtime, container) in found {
+    for (runtime, mut container) in found {
         let start = Instant::now();
         let mut measurement = match runtime.locate(&container, plain) {
             Ok(located) => {
+                container.runtime_paths.extend(located.runtime_paths);
                 let mut measurement =
                     measure::measure(container, &located.stack, &request.paths, &request.options);
                 measurement.gaps.extend(located.gaps);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use plimsoll_core::model::{Container, Gap, escape};
 
+use super::docker::Docker;
 use super::overlay_mount::OverlayMount;
 use super::tree::Tree;
 use super::{Runtime, RuntimeError};
@@ -78,9 +79,12 @@ pub fn containers(
     sources: &Sources,
     targets: &[Target],
 ) -> Result<(Vec<Found>, Vec<Gap>), FindError> {
-    let _ = (sources, escape(b""));
     let mut found = Vec::new();
     let mut gaps = Vec::new();
+    if targets.is_empty() {
+        add(Rc::new(Docker::find(sources)?), &mut found, &mut gaps)?;
+    }
+    let mut docker = None;
     for target in targets {
         match target {
             Target::OverlayMount(path) => {
@@ -90,14 +94,73 @@ pub fn containers(
                 add(Rc::new(Tree::new(image, container)), &mut found, &mut gaps)?;
             }
             Target::Any(name) | Target::Docker(name) => {
-                return Err(FindError::NotFound {
-                    target: name.clone(),
-                    searched: "docker".into(),
-                });
+                let all = match &mut docker {
+                    Some(all) => all,
+                    none => none.insert(AllOfDocker::find(sources)?),
+                };
+                found.push(all.named(name)?);
             }
         }
     }
+    if let Some(all) = docker {
+        gaps.extend(all.gaps_besides_others(&found));
+    }
     Ok((found, gaps))
+}
+
+/// All containers of Docker, to be named one by one.
+struct AllOfDocker {
+    runtime: Rc<Docker>,
+    containers: Vec<Container>,
+    gaps: Vec<Gap>,
+}
+
+impl AllOfDocker {
+    fn find(sources: &Sources) -> Result<Self, RuntimeError> {
+        let runtime = Rc::new(Docker::find(sources)?);
+        let (containers, gaps) = runtime.containers()?;
+        Ok(Self {
+            runtime,
+            containers,
+            gaps,
+        })
+    }
+
+    /// Returns the container of this name, of this id, or with an id that alone begins so: in this
+    /// order, as Docker resolves names.
+    fn named(&self, name: &str) -> Result<Found, FindError> {
+        let exactly = |c: &&Container| c.name.as_deref() == Some(name) || c.id.as_str() == name;
+        let mut candidates: Vec<_> = self.containers.iter().filter(exactly).collect();
+        if candidates.is_empty() && !name.is_empty() {
+            let begins = |c: &&Container| c.id.as_str().starts_with(name);
+            candidates = self.containers.iter().filter(begins).collect();
+        }
+        match candidates.as_slice() {
+            [] => Err(FindError::NotFound {
+                target: escape(name.as_bytes()).into_owned(),
+                searched: self.runtime.describe(),
+            }),
+            [one] => Ok((Rc::clone(&self.runtime) as Rc<dyn Runtime>, (*one).clone())),
+            several => Err(FindError::Ambiguous {
+                target: escape(name.as_bytes()).into_owned(),
+                candidates: several
+                    .iter()
+                    .map(|c| format!("{} ({})", c.display_name(), c.id.short()))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+        }
+    }
+
+    /// Returns the gaps, those left out that are about a container that nobody asked for: they are
+    /// named by its id.
+    fn gaps_besides_others(self, found: &[Found]) -> impl Iterator<Item = Gap> {
+        self.gaps.into_iter().filter(|gap| {
+            let what = gap.what.as_bytes();
+            let is_id = what.len() == 64 && what.iter().all(u8::is_ascii_hexdigit);
+            !is_id || found.iter().any(|(_, c)| c.id.as_str().as_bytes() == what)
+        })
+    }
 }
 
 /// Adds every container of a runtime.

@@ -9,7 +9,7 @@ pub mod mountinfo;
 pub mod overlay_mount;
 pub mod tree;
 
-use plimsoll_core::model::{Container, Gap};
+use plimsoll_core::model::{Container, Gap, RuntimePath};
 
 use crate::layers::LayerStack;
 
@@ -41,6 +41,9 @@ pub enum RuntimeError {
 pub struct Located {
     /// The two sides.
     pub stack: LayerStack,
+    /// More paths that the runtime itself may have made, known only where the layers are: see
+    /// [`Container::runtime_paths`].
+    pub runtime_paths: Vec<RuntimePath>,
     /// What could not be seen, or is contradictory, about where they lie.
     pub gaps: Vec<Gap>,
 }

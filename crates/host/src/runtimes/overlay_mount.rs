@@ -95,6 +95,7 @@ impl Runtime for OverlayMount {
         };
         Ok(Located {
             stack: LayerStack::Overlay(stack),
+            runtime_paths: Vec::new(),
             gaps: Vec::new(),
         })
     }

@@ -50,6 +50,7 @@ impl Runtime for Tree {
             return Ok(Located {
                 stack: LayerStack::Btrfs(stack),
                 gaps: Vec::new(),
+                runtime_paths: Vec::new(),
             });
         }
         let stack = PlainStack {
@@ -58,6 +59,7 @@ impl Runtime for Tree {
         };
         Ok(Located {
             stack: LayerStack::Plain(stack),
+            runtime_paths: Vec::new(),
             gaps: Vec::new(),
         })
     }

@@ -1,1 +1,353 @@
-//! Docker Engine: its data root on disk, and its API as a help.
+//! Docker Engine with its classic storage drivers.
+//!
+//! What is on disk is the source: it covers every state, with the daemon alive or dead. The process
+//! table and the daemon are held against it, and what they contradict is a gap.
+
+mod disk;
+mod injected;
+mod layerdb;
+mod links;
+mod live;
+mod locate;
+mod process;
+mod record;
+mod source;
+mod state;
+mod subvolume;
+
+use plimsoll_core::model::{
+    Container, ContainerId, DiffId, Gap, Image, RuntimeKind, State, escape,
+};
+
+use self::disk::{DataRoot, RecordError};
+use self::live::ApiError;
+use self::locate::{Driver, Wanted};
+use self::record::{HostConfig, Record};
+use self::source::Source;
+use super::find::Sources;
+use super::{Located, Runtime, RuntimeError};
+
+/// Docker on this machine, or on a mounted disk.
+#[derive(Debug)]
+pub struct Docker {
+    source: Source,
+}
+
+impl Docker {
+    /// Finds Docker's data root, and the daemon if there is one to be asked.
+    ///
+    /// A data root that is given is used alone, unless a socket is given as well. Else the daemon is
+    /// asked where its data root is; else `/etc/docker/daemon.json` says it; else it is
+    /// `/var/lib/docker`.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] when there is no data root, or a socket that was given does not
+    /// answer; the text says the way out.
+    pub fn find(sources: &Sources) -> Result<Self, RuntimeError> {
+        source::find(sources).map(|source| Self { source })
+    }
+
+    /// Returns what is looked at, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        use std::os::unix::ffi::OsStrExt as _;
+        let roots = &self.source.roots;
+        let paths: Vec<_> = roots
+            .iter()
+            .map(|root| escape(root.path().as_os_str().as_bytes()).into_owned())
+            .collect();
+        format!("docker ({})", paths.join(", "))
+    }
+
+    /// Reads one container, or nothing when it went away meanwhile.
+    fn container(
+        &self,
+        root: &DataRoot,
+        id: &ContainerId,
+        gaps: &mut Vec<Gap>,
+    ) -> Result<Option<(Container, Record)>, RecordError> {
+        let record = match root.record(id) {
+            Err(RecordError::Absent) if !root.has(id)? => return Ok(None),
+            Err(RecordError::Absent) => {
+                return Err(RecordError::Broken("config.v2.json is missing".into()));
+            }
+            other => other?,
+        };
+        let host = match root.host_config(id) {
+            Ok(host) => host,
+            Err(RecordError::Absent) => HostConfig::default(),
+            Err(RecordError::Broken(why)) => {
+                gaps.push(gap_of(id, &format!("hostconfig.json: {why}")));
+                HostConfig::default()
+            }
+        };
+        let known = state::known(&record, id, self.source.local);
+        gaps.extend(known.gap);
+        let layers = match Driver::parse(&record.driver) {
+            // Told again, and more exactly, when the container is located.
+            Some(driver) => {
+                layers(root, driver, id, &record).map_or_else(|_| Vec::new(), |l| l.ids)
+            }
+            None => Vec::new(),
+        };
+        let name = record.name.strip_prefix('/').unwrap_or(&record.name);
+        let config = record.config.as_ref();
+        let container = Container {
+            id: id.clone(),
+            name: (!name.is_empty()).then(|| escape(name.as_bytes()).into_owned()),
+            runtime: RuntimeKind::Docker,
+            state: known.state,
+            image: Image {
+                reference: config
+                    .map(|config| config.image.as_str())
+                    .filter(|reference| !reference.is_empty())
+                    .map(Into::into),
+                // With the containerd store the record names another thing than the configuration.
+                id: Driver::parse(&record.driver).and_then(|_| record.image_id()),
+                manifest: record.manifest.as_ref().map(|manifest| manifest.digest),
+                layers,
+            },
+            pid: known.pid,
+            runtime_paths: injected::made_by_runtime(&record, &host),
+        };
+        Ok(Some((container, record)))
+    }
+
+    /// Returns the data root that holds a container.
+    fn root_of(&self, id: &ContainerId) -> Result<&DataRoot, RuntimeError> {
+        for root in &self.source.roots {
+            match root.has(id) {
+                Ok(true) => return Ok(root),
+                Ok(false) => {}
+                Err(error) => return Err(inconsistent(error)),
+            }
+        }
+        Err(RuntimeError::Gone)
+    }
+
+    /// Holds the containers found against those that the daemon lists.
+    fn compare_lists(&self, found: &[(Container, String)], gaps: &mut Vec<Gap>) {
+        let Some((api, info)) = &self.source.daemon else {
+            return;
+        };
+        let listed = match api.list() {
+            Ok(listed) => listed,
+            Err(error) => {
+                gaps.push(Gap::new("docker", api.explain(&error)));
+                return;
+            }
+        };
+        for container in &listed {
+            let known = found.iter().any(|(c, _)| c.id.as_str() == container.id);
+            // It may have been made, or be broken and told of, since the directory was read.
+            let told = gaps
+                .iter()
+                .any(|gap| gap.what.as_bytes() == container.id.as_bytes());
+            if !known && !told && api.has(&container.id) {
+                gaps.push(Gap::new(
+                    container.id.as_str(),
+                    "the daemon has this container, its data root does not",
+                ));
+            }
+        }
+        for (container, driver) in found {
+            // A daemon knows nothing of containers of a storage driver that it does not use.
+            let is_listed = listed.iter().any(|l| l.id == container.id.as_str());
+            if !is_listed && *driver == info.driver && self.vanished(container).is_none() {
+                gaps.push(gap_of(
+                    &container.id,
+                    "its data root has this container, the daemon does not",
+                ));
+            }
+        }
+    }
+
+    /// Holds what the records say of one container against what the daemon says.
+    fn compare_record(&self, root: &DataRoot, container: &Container, mount: &str) -> Vec<Gap> {
+        let Some((api, info)) = &self.source.daemon else {
+            return Vec::new();
+        };
+        let mut gaps = Vec::new();
+        // The container may change between the two questions: then they are asked again.
+        for last in [false, true] {
+            gaps.clear();
+            let record = match root.record(&container.id) {
+                Ok(record) if record.driver == info.driver => record,
+                _ => return gaps,
+            };
+            let told = match api.inspect(&container.id) {
+                Ok(told) => told,
+                Err(ApiError::Status(404, _)) if !last => continue,
+                Err(error) => {
+                    gaps.push(Gap::new("docker", api.explain(&error)));
+                    continue;
+                }
+            };
+            let state = state::known(&record, &container.id, self.source.local).state;
+            if told.state.status != state.as_str() {
+                gaps.push(contradiction("state", state.as_str(), &told.state.status));
+            }
+            if told.image != record.image {
+                gaps.push(contradiction("image", &record.image, &told.image));
+            }
+            if let Some(upper) = told.upper_dir()
+                && !upper.ends_with(&format!("/{mount}/diff"))
+            {
+                gaps.push(contradiction("writable layer", mount, upper));
+            }
+            if gaps.is_empty() {
+                break;
+            }
+        }
+        gaps
+    }
+}
+
+impl Runtime for Docker {
+    fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
+        let mut gaps = self.source.gaps.clone();
+        let mut found = Vec::new();
+        for root in &self.source.roots {
+            let (ids, others) = root.container_ids().map_err(inconsistent)?;
+            for name in others {
+                gaps.push(Gap::new(
+                    name,
+                    "lies among the records of containers and does not have the name of one",
+                ));
+            }
+            for id in ids {
+                match self.container(root, &id, &mut gaps) {
+                    Ok(Some((container, record))) => found.push((container, record.driver)),
+                    Ok(None) => {}
+                    Err(RecordError::Absent) => gaps.push(gap_of(&id, "the record is missing")),
+                    Err(RecordError::Broken(why)) => gaps.push(gap_of(&id, &why)),
+                }
+            }
+        }
+        self.compare_lists(&found, &mut gaps);
+        found.sort_by(|(a, _), (b, _)| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Ok((
+            found.into_iter().map(|(container, _)| container).collect(),
+            gaps,
+        ))
+    }
+
+    fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError> {
+        let id = &container.id;
+        let root = self.root_of(id)?;
+        // What is missing from a container that is being removed is no contradiction.
+        let failed = |error| match self.vanished(container) {
+            Some(_) => RuntimeError::Gone,
+            None => inconsistent(error),
+        };
+        let record = root.record(id).map_err(failed)?;
+        let driver = Driver::parse(&record.driver)
+            .filter(|driver| plain || *driver != Driver::Vfs)
+            .ok_or_else(|| RuntimeError::UnsupportedDriver {
+                driver: escape(record.driver.as_bytes()).into_owned(),
+            })?;
+        let layers = layers(root, driver, id, &record).map_err(failed)?;
+        let mount =
+            layerdb::mount_layers(root, driver.as_str(), id, &layers.ids).map_err(failed)?;
+        let wanted = Wanted {
+            root,
+            layers: &mount,
+            pid: state::known(&record, id, self.source.local).pid,
+            made: &container.runtime_paths,
+        };
+        let mut located = locate::locate(driver, &wanted).map_err(failed)?;
+        located.gaps.extend(layers.gap);
+        located
+            .gaps
+            .extend(self.compare_record(root, container, mount.mount.as_str()));
+        Ok(located)
+    }
+
+    /// Docker writes down that it is removing a container before it takes the layers away, and takes
+    /// the layers away before the record.
+    fn vanished(&self, container: &Container) -> Option<Gap> {
+        let id = &container.id;
+        let gap = |why: &str| Some(gap_of(id, why));
+        let root = match self.root_of(id) {
+            Ok(root) => root,
+            Err(RuntimeError::Gone) => return gap("the container was removed during the check"),
+            Err(error) => return gap(&error.to_string()),
+        };
+        let record = match root.record(id) {
+            Ok(record) => record,
+            Err(RecordError::Absent) => return gap("the container was removed during the check"),
+            Err(RecordError::Broken(why)) => return gap(&why),
+        };
+        if matches!(record.state.state(), State::Removing | State::Dead) {
+            return gap("the container is being removed");
+        }
+        let driver = Driver::parse(&record.driver)?;
+        match layerdb::mount_name(root, driver.as_str(), id) {
+            Ok(_) => None,
+            Err(RecordError::Absent) => gap("the container was removed during the check"),
+            Err(RecordError::Broken(why)) => gap(&why),
+        }
+    }
+}
+
+/// An image's layers, and what is wrong with how they are known.
+struct Layers {
+    ids: Vec<DiffId>,
+    gap: Option<Gap>,
+}
+
+/// Returns the layers of the image that a container was created from.
+///
+/// Docker forgets an image's configuration when the image is removed with force, and keeps the
+/// layers while a container lies on them: then the layer database alone names them.
+fn layers(
+    root: &DataRoot,
+    driver: Driver,
+    id: &ContainerId,
+    record: &Record,
+) -> Result<Layers, RecordError> {
+    let image = record.image_id().ok_or_else(|| {
+        RecordError::Broken(format!(
+            "its image is \"{}\", which is no image id",
+            layerdb::excerpt(record.image.as_bytes())
+        ))
+    })?;
+    let why = match root.image_layers(driver.as_str(), &image) {
+        Ok(ids) => return Ok(Layers { ids, gap: None }),
+        Err(RecordError::Absent) => "is gone".into(),
+        Err(RecordError::Broken(why)) => format!("cannot be used, {why}"),
+    };
+    let ids = layerdb::diff_ids_of_mount(root, driver.as_str(), id)?;
+    let gap = Gap::new(
+        image.to_string().as_str(),
+        format!(
+            "the configuration of the image {why}: its layers are those that the layer database names"
+        ),
+    );
+    Ok(Layers {
+        ids,
+        gap: Some(gap),
+    })
+}
+
+fn gap_of(id: &ContainerId, why: &str) -> Gap {
+    Gap::new(id.as_str(), why)
+}
+
+fn contradiction(what: &str, record: &str, daemon: &str) -> Gap {
+    Gap::new(
+        what,
+        format!(
+            "the records say {}, the daemon says {}",
+            layerdb::excerpt(record.as_bytes()),
+            layerdb::excerpt(daemon.as_bytes())
+        ),
+    )
+}
+
+fn inconsistent(error: RecordError) -> RuntimeError {
+    RuntimeError::Inconsistent(match error {
+        RecordError::Absent => "a record is missing".into(),
+        RecordError::Broken(why) => why,
+    })
+}

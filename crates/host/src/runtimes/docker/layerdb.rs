@@ -1,0 +1,381 @@
+//! Docker's layer database: from a container's id to the directories of its layers.
+//!
+//! Layout: moby `daemon/internal/layer/filestore.go`. `image/<driver>/layerdb/mounts/<id>` holds
+//! `mount-id`, `init-id` and `parent`; `image/<driver>/layerdb/sha256/<chainID>` holds `cache-id`,
+//! `diff` and `parent`. A cache id is the name of a directory of the storage driver.
+
+use plimsoll_core::model::{ChainId, ContainerId, DiffId, Digest, escape};
+use plimsoll_core::trust::chain_ids;
+
+use super::disk::{DataRoot, RecordError};
+
+/// Most layers that an image can have: 125 in moby (`daemon/internal/layer/layer_store.go`), twice
+/// that to be sure that it is not this reader that gives up first.
+const LAYERS_MAX: usize = 250;
+
+/// The layers of one container as the layer database names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MountLayers {
+    /// Directory of the writable layer.
+    pub(super) mount: LayerName,
+    /// Directory of the layer that Docker puts between image and container.
+    pub(super) init: LayerName,
+    /// Directories of the image's layers, the base first.
+    pub(super) image: Vec<(LayerName, DiffId)>,
+}
+
+/// The name of a directory of a storage driver: safe as one component of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LayerName(String);
+
+impl LayerName {
+    /// Parses what a record holds: 64 hexadecimal digits, with `-init` for an init layer; records of
+    /// old versions have other names of the same characters.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let good = !text.is_empty()
+            && text.len() <= 128
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        good.then(|| Self(text.to_owned()))
+    }
+
+    /// Returns the name.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for LayerName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads where a container's layers lie. `diff_ids` are its image's layers, the base first.
+///
+/// # Errors
+/// [`RecordError::Absent`] when the container has no layers (any more).
+pub(super) fn mount_layers(
+    root: &DataRoot,
+    driver: &str,
+    id: &ContainerId,
+    diff_ids: &[DiffId],
+) -> Result<MountLayers, RecordError> {
+    let mount_dir = format!("image/{driver}/layerdb/mounts/{id}");
+    let mount = layer_name(root, &format!("{mount_dir}/mount-id"))?;
+    let init = layer_name(root, &format!("{mount_dir}/init-id")).map_err(must_exist("init-id"))?;
+    let parent = parent_of(root, &mount_dir)?;
+    let chain = chain_ids(diff_ids);
+    if parent != chain.last().copied() {
+        return Err(RecordError::Broken(format!(
+            "the layer database puts it on {}, its image ends with {}",
+            shown(parent.as_ref()),
+            shown(chain.last()),
+        )));
+    }
+    let mut image = Vec::with_capacity(chain.len());
+    for (n, (chain_id, diff_id)) in chain.iter().zip(diff_ids).enumerate() {
+        let dir = layer_dir(driver, chain_id);
+        let entry = Entry::read(root, &dir).map_err(must_exist("an image layer"))?;
+        let below = n.checked_sub(1).and_then(|below| chain.get(below));
+        if entry.diff_id != *diff_id || entry.parent.as_ref() != below {
+            return Err(RecordError::Broken(format!(
+                "the layer database says that {chain_id} is {} on {}, its image says {diff_id} on {}",
+                entry.diff_id,
+                shown(entry.parent.as_ref()),
+                shown(below),
+            )));
+        }
+        image.push((entry.cache, *diff_id));
+    }
+    Ok(MountLayers { mount, init, image })
+}
+
+/// Returns the name of a container's writable layer.
+pub(super) fn mount_name(
+    root: &DataRoot,
+    driver: &str,
+    id: &ContainerId,
+) -> Result<LayerName, RecordError> {
+    layer_name(
+        root,
+        &format!("image/{driver}/layerdb/mounts/{id}/mount-id"),
+    )
+}
+
+/// Returns the layers that a container lies on, the base first, by the layer database alone: for an
+/// image whose configuration is gone. Each step is proved by the arithmetic of chainIDs.
+pub(super) fn diff_ids_of_mount(
+    root: &DataRoot,
+    driver: &str,
+    id: &ContainerId,
+) -> Result<Vec<DiffId>, RecordError> {
+    let mut diff_ids = Vec::new();
+    let mut next = parent_of(root, &format!("image/{driver}/layerdb/mounts/{id}"))?;
+    let top = next;
+    while let Some(chain_id) = next {
+        if diff_ids.len() == LAYERS_MAX {
+            return Err(RecordError::Broken(format!(
+                "its chain of layers has more than {LAYERS_MAX}"
+            )));
+        }
+        let entry = Entry::read(root, &layer_dir(driver, &chain_id))
+            .map_err(must_exist("an image layer"))?;
+        diff_ids.push(entry.diff_id);
+        next = entry.parent;
+    }
+    diff_ids.reverse();
+    if chain_ids(&diff_ids).last().copied() != top {
+        return Err(RecordError::Broken(
+            "its chain of layers does not add up to its own name".into(),
+        ));
+    }
+    Ok(diff_ids)
+}
+
+/// One layer of an image.
+struct Entry {
+    cache: LayerName,
+    diff_id: DiffId,
+    parent: Option<ChainId>,
+}
+
+impl Entry {
+    fn read(root: &DataRoot, dir: &str) -> Result<Self, RecordError> {
+        let diff_id = digest(&root.read(&format!("{dir}/diff"))?, "diff")?.into();
+        Ok(Self {
+            cache: layer_name(root, &format!("{dir}/cache-id"))?,
+            diff_id,
+            parent: parent_of(root, dir)?,
+        })
+    }
+}
+
+fn layer_dir(driver: &str, chain_id: &ChainId) -> String {
+    format!("image/{driver}/layerdb/sha256/{}", chain_id.digest().hex())
+}
+
+/// Reads the `parent` of a record; `None` when it has none.
+fn parent_of(root: &DataRoot, dir: &str) -> Result<Option<ChainId>, RecordError> {
+    match root.read(&format!("{dir}/parent")) {
+        Ok(bytes) => Ok(Some(digest(&bytes, "parent")?.into())),
+        Err(RecordError::Absent) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn layer_name(root: &DataRoot, path: &str) -> Result<LayerName, RecordError> {
+    let bytes = root.read(path)?;
+    LayerName::parse(&bytes).ok_or_else(|| {
+        RecordError::Broken(format!(
+            "{path} does not name a layer: \"{}\"",
+            excerpt(&bytes)
+        ))
+    })
+}
+
+fn digest(bytes: &[u8], file: &str) -> Result<Digest, RecordError> {
+    std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| {
+            RecordError::Broken(format!(
+                "its {file} is not a digest: \"{}\"",
+                excerpt(bytes)
+            ))
+        })
+}
+
+/// Makes a missing part of an existing record a broken record.
+fn must_exist(what: &str) -> impl Fn(RecordError) -> RecordError + use<'_> {
+    move |error| match error {
+        RecordError::Absent => {
+            RecordError::Broken(format!("the layer database does not have {what} of it"))
+        }
+        broken @ RecordError::Broken(_) => broken,
+    }
+}
+
+/// The beginning of what a record holds, to show.
+pub(super) fn excerpt(bytes: &[u8]) -> String {
+    escape(bytes.get(..100).unwrap_or(bytes)).into_owned()
+}
+
+fn shown(chain_id: Option<&ChainId>) -> String {
+    chain_id.map_or_else(|| "nothing".into(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_layers() {
+        let id = "a6816992a2ac4b52adec6c84da7326f3458e1a09378d3af025fb5ab6c0730a47";
+        for good in [id, &format!("{id}-init")] {
+            assert_eq!(LayerName::parse(good.as_bytes()).unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "..",
+            ".",
+            "a/b",
+            "/etc",
+            "a\n",
+            "A",
+            "a b",
+            "a\0",
+            &"a".repeat(129),
+        ] {
+            assert!(
+                LayerName::parse(bad.as_bytes()).is_none(),
+                "{}",
+                escape(bad.as_bytes())
+            );
+        }
+    }
+
+    const ID: &str = "48c94983d096b04e83d4a31c44763b2a70396ff0a1f5b186d7f524c2ed21b694";
+
+    /// A data root whose layer database holds a container on these layers, the base first.
+    fn root_of(diff_ids: &[DiffId]) -> (tempfile::TempDir, DataRoot) {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: String, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("containers/keep".into(), "");
+        let mounts = format!("image/overlay2/layerdb/mounts/{ID}");
+        write(format!("{mounts}/mount-id"), "aa11");
+        write(format!("{mounts}/init-id"), "aa11-init");
+        let chain = chain_ids(diff_ids);
+        if let Some(top) = chain.last() {
+            write(format!("{mounts}/parent"), &top.to_string());
+        }
+        for (n, (chain_id, diff_id)) in chain.iter().zip(diff_ids).enumerate() {
+            let layer = layer_dir("overlay2", chain_id);
+            write(format!("{layer}/diff"), &diff_id.to_string());
+            write(format!("{layer}/cache-id"), &format!("c{n}"));
+            if n > 0 {
+                write(format!("{layer}/parent"), &chain[n - 1].to_string());
+            }
+        }
+        let root = DataRoot::open_all(dir.path()).unwrap().remove(0);
+        (dir, root)
+    }
+
+    fn diff_ids(count: u8) -> Vec<DiffId> {
+        (0..count)
+            .map(|n| {
+                format!("sha256:{}", format!("{n:02x}").repeat(32))
+                    .parse()
+                    .unwrap()
+            })
+            .collect()
+    }
+
+    fn read(root: &DataRoot, ids: &[DiffId]) -> Result<MountLayers, RecordError> {
+        mount_layers(root, "overlay2", &ContainerId::new(ID.into()), ids)
+    }
+
+    #[test]
+    fn a_sound_database() {
+        for count in [0, 1, 3] {
+            let ids = diff_ids(count);
+            let (_dir, root) = root_of(&ids);
+            let layers = read(&root, &ids).unwrap();
+            assert_eq!(layers.mount.as_str(), "aa11");
+            assert_eq!(layers.init.as_str(), "aa11-init");
+            assert_eq!(layers.image.len(), ids.len());
+            let id = ContainerId::new(ID.into());
+            assert_eq!(diff_ids_of_mount(&root, "overlay2", &id).unwrap(), ids);
+        }
+    }
+
+    #[test]
+    fn a_lying_database() {
+        let ids = diff_ids(3);
+        let chain = chain_ids(&ids);
+        let mounts = format!("image/overlay2/layerdb/mounts/{ID}");
+        let top = layer_dir("overlay2", &chain[2]);
+        for (file, text, why) in [
+            (
+                format!("{mounts}/mount-id"),
+                "../../../etc",
+                "does not name a layer",
+            ),
+            (format!("{mounts}/mount-id"), "", "does not name a layer"),
+            (
+                format!("{mounts}/init-id"),
+                "x\u{1b}[2J",
+                "does not name a layer: \"x\\x1b[2J\"",
+            ),
+            (format!("{mounts}/parent"), "sha256:12", "not a digest"),
+            (
+                format!("{mounts}/parent"),
+                &chain[1].to_string(),
+                "its image ends with",
+            ),
+            (format!("{top}/cache-id"), "/etc", "does not name a layer"),
+            (format!("{top}/diff"), &ids[0].to_string(), "its image says"),
+            (
+                format!("{top}/parent"),
+                &chain[0].to_string(),
+                "its image says",
+            ),
+            (format!("{top}/diff"), "sha256:\u{fffd}", "not a digest"),
+        ] {
+            let (dir, root) = root_of(&ids);
+            std::fs::write(dir.path().join(&file), text).unwrap();
+            match read(&root, &ids) {
+                Err(RecordError::Broken(told)) => assert!(told.contains(why), "{file}: {told}"),
+                other => panic!("{file}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_that_are_missing_or_links() {
+        let ids = diff_ids(2);
+        let top = layer_dir("overlay2", &chain_ids(&ids)[1]);
+        let mounts = format!("image/overlay2/layerdb/mounts/{ID}");
+        for file in [
+            format!("{mounts}/init-id"),
+            format!("{top}/cache-id"),
+            format!("{top}/parent"),
+        ] {
+            let (dir, root) = root_of(&ids);
+            let file = dir.path().join(file);
+            std::fs::remove_file(&file).unwrap();
+            assert!(
+                matches!(read(&root, &ids), Err(RecordError::Broken(_))),
+                "{file:?}"
+            );
+            std::os::unix::fs::symlink("/etc/hostname", &file).unwrap();
+            assert!(
+                matches!(read(&root, &ids), Err(RecordError::Broken(_))),
+                "{file:?}"
+            );
+        }
+        let (dir, root) = root_of(&ids);
+        std::fs::remove_dir_all(dir.path().join(mounts)).unwrap();
+        assert_eq!(read(&root, &ids), Err(RecordError::Absent));
+    }
+
+    #[test]
+    fn a_chain_that_runs_in_a_circle_ends() {
+        let ids = diff_ids(2);
+        let chain = chain_ids(&ids);
+        let (dir, root) = root_of(&ids);
+        let base = dir
+            .path()
+            .join(layer_dir("overlay2", &chain[0]))
+            .join("parent");
+        std::fs::write(base, chain[1].to_string()).unwrap();
+        let told = diff_ids_of_mount(&root, "overlay2", &ContainerId::new(ID.into()));
+        assert!(matches!(told, Err(RecordError::Broken(why)) if why.contains("more than")));
+    }
+}

@@ -1,0 +1,298 @@
+//! What a running daemon says: the Engine API over its Unix socket, `GET` alone.
+//!
+//! Only a cross-check and a help in finding the data root: every answer may be missing, late or
+//! wrong, and none of them takes the place of what is on disk.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use plimsoll_core::model::{ContainerId, escape};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Longest time that one question may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Largest answer that is read, in bytes: a list of some 40,000 containers.
+const ANSWER_LIMIT: usize = 64 << 20;
+
+/// Most header lines of an answer; Docker sends seven.
+const HEADERS_MAX: usize = 64;
+
+/// The Engine API behind one socket.
+#[derive(Debug)]
+pub(super) struct Api {
+    socket: PathBuf,
+}
+
+/// Why the daemon's answer cannot be used.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// The socket could not be used.
+    Io(std::io::Error),
+    /// The daemon answered with this status and said why.
+    Status(u16, String),
+    /// This is not how a Docker Engine answers.
+    Malformed(&'static str),
+}
+
+impl From<std::io::Error> for ApiError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Of `GET /info`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Info {
+    /// Where the daemon keeps its data, `<uid>.<gid>` of a remapped daemon included.
+    #[serde(rename = "DockerRootDir")]
+    pub(super) data_root: PathBuf,
+    /// The storage driver in use: the daemon knows containers of this one alone.
+    #[serde(rename = "Driver", default)]
+    pub(super) driver: String,
+}
+
+/// One container of `GET /containers/json?all=1`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Listed {
+    #[serde(rename = "Id")]
+    pub(super) id: String,
+}
+
+/// Of `GET /containers/ID/json`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Inspected {
+    #[serde(rename = "State")]
+    pub(super) state: InspectedState,
+    #[serde(rename = "Image", default)]
+    pub(super) image: String,
+    #[serde(rename = "GraphDriver", default)]
+    driver: Option<GraphDriver>,
+}
+
+impl Inspected {
+    /// Returns the directory of the writable layer, which only `overlay2` tells.
+    pub(super) fn upper_dir(&self) -> Option<&str> {
+        self.driver.as_ref()?.data.as_ref()?.upper_dir.as_deref()
+    }
+}
+
+/// What a container is doing, by the daemon.
+#[derive(Debug, Deserialize)]
+pub(super) struct InspectedState {
+    #[serde(rename = "Status", default)]
+    pub(super) status: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct GraphDriver {
+    #[serde(rename = "Data", default)]
+    data: Option<GraphDriverData>,
+}
+
+#[derive(Debug, Deserialize)]
+struct GraphDriverData {
+    #[serde(rename = "UpperDir", default)]
+    upper_dir: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Complaint {
+    message: String,
+}
+
+impl Api {
+    /// Names the socket; nothing is asked yet.
+    pub(super) fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// Returns the path of the socket, escaped.
+    pub(super) fn shown(&self) -> String {
+        escape(self.socket.as_os_str().as_bytes()).into_owned()
+    }
+
+    /// Asks what the daemon is.
+    pub(super) fn info(&self) -> Result<Info, ApiError> {
+        self.get("/info")
+    }
+
+    /// Asks for all containers, in any state.
+    pub(super) fn list(&self) -> Result<Vec<Listed>, ApiError> {
+        self.get("/containers/json?all=1")
+    }
+
+    /// Whether the daemon (still) has this container.
+    pub(super) fn has(&self, id: &str) -> bool {
+        id.bytes().all(|b| b.is_ascii_alphanumeric())
+            && self
+                .get::<serde::de::IgnoredAny>(&format!("/containers/{id}/json"))
+                .is_ok()
+    }
+
+    /// Asks about one container.
+    pub(super) fn inspect(&self, id: &ContainerId) -> Result<Inspected, ApiError> {
+        self.get(&format!("/containers/{id}/json"))
+    }
+
+    /// Returns what went wrong as one sentence with the way out.
+    pub(super) fn explain(&self, error: &ApiError) -> String {
+        use std::io::ErrorKind;
+        let socket = self.shown();
+        let disk = "or give --data-root to go by the disk alone";
+        match error {
+            ApiError::Io(e) => match e.kind() {
+                ErrorKind::NotFound => {
+                    format!(
+                        "there is no socket {socket}: give the daemon's with --docker-host, {disk}"
+                    )
+                }
+                ErrorKind::PermissionDenied => {
+                    format!("no permission to ask {socket}: run as root")
+                }
+                ErrorKind::ConnectionRefused => {
+                    format!("nobody answers at {socket}: start the daemon, {disk}")
+                }
+                ErrorKind::TimedOut | ErrorKind::WouldBlock => format!(
+                    "no answer from {socket} within {} seconds: mend the daemon, {disk}",
+                    PATIENCE.as_secs()
+                ),
+                _ => format!("{socket}: {e}: give the daemon's socket with --docker-host, {disk}"),
+            },
+            ApiError::Status(status, message) => {
+                format!("the daemon at {socket} answers {status}: {message}")
+            }
+            ApiError::Malformed(what) => format!(
+                "{socket} is not the socket of a Docker Engine ({what}): give the daemon's with --docker-host, {disk}"
+            ),
+        }
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        let answer = self.exchange(path)?;
+        let (status, body) = parse(&answer)?;
+        if status != 200 {
+            let message = serde_json::from_slice::<Complaint>(body)
+                .map_or_else(|_| "no reason given".into(), |c| c.message);
+            let message: String = message.chars().take(200).collect();
+            return Err(ApiError::Status(
+                status,
+                escape(message.as_bytes()).into_owned(),
+            ));
+        }
+        serde_json::from_slice(body).map_err(|_| ApiError::Malformed("unexpected JSON"))
+    }
+
+    /// Sends one request and returns the whole answer. HTTP/1.0: the daemon closes the connection
+    /// after it, and neither chunks nor compresses it.
+    fn exchange(&self, path: &str) -> Result<Vec<u8>, ApiError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+        let mut answer = Vec::new();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ApiError::Io(std::io::ErrorKind::TimedOut.into()));
+            }
+            stream.set_read_timeout(Some(left))?;
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(answer),
+                Ok(n) => answer.extend_from_slice(&buffer[..n]),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+            if answer.len() > ANSWER_LIMIT {
+                return Err(ApiError::Malformed("the answer does not end"));
+            }
+        }
+    }
+}
+
+/// Splits an answer into its status and its body, and sees that nothing of the body is missing.
+fn parse(answer: &[u8]) -> Result<(u16, &[u8]), ApiError> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let length = match response.parse(answer) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Err(ApiError::Malformed("the answer was cut off")),
+        Err(_) => return Err(ApiError::Malformed("not HTTP")),
+    };
+    let body = answer.get(length..).unwrap_or_default();
+    for header in response.headers.iter() {
+        if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(ApiError::Malformed("an encoded answer"));
+        }
+        if header.name.eq_ignore_ascii_case("content-length") {
+            let announced = std::str::from_utf8(header.value)
+                .ok()
+                .and_then(|value| value.trim().parse::<usize>().ok());
+            if announced != Some(body.len()) {
+                return Err(ApiError::Malformed("the answer was cut off"));
+            }
+        }
+    }
+    Ok((response.code.unwrap_or_default(), body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_are_none() {
+        for (answer, why) in [
+            (&b""[..], "the answer was cut off"),
+            (b"HTTP/1.0 200 OK\r\n", "the answer was cut off"),
+            (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "not HTTP"),
+            (
+                b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n{}",
+                "the answer was cut off",
+            ),
+            (
+                b"HTTP/1.0 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+                "the answer was cut off",
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+                "an encoded answer",
+            ),
+        ] {
+            match parse(answer) {
+                Err(ApiError::Malformed(told)) => assert_eq!(told, why, "{}", escape(answer)),
+                other => panic!("{}: {other:?}", escape(answer)),
+            }
+        }
+        let many = format!(
+            "HTTP/1.0 200 OK\r\n{}\r\n",
+            "a: b\r\n".repeat(HEADERS_MAX + 1)
+        );
+        assert!(parse(many.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_answer_of_docker() {
+        let (status, body) =
+            parse(b"HTTP/1.0 404 Not Found\r\nApi-Version: 1.41\r\n\r\n{\"message\":\"No such\"}")
+                .unwrap();
+        assert_eq!((status, body), (404, &b"{\"message\":\"No such\"}"[..]));
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there() {
+        let api = Api::new(Path::new("/nonexistent/docker.sock"));
+        let error = api.info().unwrap_err();
+        assert_eq!(
+            api.explain(&error),
+            "there is no socket /nonexistent/docker.sock: give the daemon's with --docker-host, or give --data-root to go by the disk alone"
+        );
+    }
+}

@@ -1,0 +1,346 @@
+//! Where a container's layers lie, for each storage driver.
+//!
+//! Layout of `overlay2`: moby `daemon/graphdriver/overlay2/overlay.go`; of `btrfs`:
+//! `daemon/graphdriver/btrfs/btrfs.go`; of `vfs`: `daemon/graphdriver/vfs/driver.go`.
+
+use plimsoll_core::model::{DiffId, Gap, RuntimePath};
+
+use super::disk::{DataRoot, RecordError};
+use super::injected;
+use super::layerdb::{LayerName, MountLayers, excerpt};
+use super::links::followed;
+use super::process;
+use crate::fs::Dir;
+use crate::layers::{
+    BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume,
+};
+use crate::runtimes::Located;
+use crate::runtimes::mountinfo::{Mount, OverlayMount};
+
+/// A storage driver that keeps its layers in a way that can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Driver {
+    Overlay2,
+    Btrfs,
+    Vfs,
+}
+
+impl Driver {
+    /// Returns the driver of this name; `None` for any other, snapshotters of containerd included.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        match name {
+            "overlay2" => Some(Self::Overlay2),
+            "btrfs" => Some(Self::Btrfs),
+            "vfs" => Some(Self::Vfs),
+            _ => None,
+        }
+    }
+
+    /// Returns its name, which is that of its directories.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlay2 => "overlay2",
+            Self::Btrfs => "btrfs",
+            Self::Vfs => "vfs",
+        }
+    }
+}
+
+/// A container whose layers are to be found.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) root: &'a DataRoot,
+    pub(super) layers: &'a MountLayers,
+    /// Its first process, while it has one on this machine.
+    pub(super) pid: Option<u32>,
+    /// What Docker may have made in its writable layer.
+    pub(super) made: &'a [RuntimePath],
+}
+
+/// Finds the layers.
+///
+/// # Errors
+/// [`RecordError`] when one is missing or is not what it should be.
+pub(super) fn locate(driver: Driver, wanted: &Wanted<'_>) -> Result<Located, RecordError> {
+    match driver {
+        Driver::Overlay2 => overlay2(wanted),
+        Driver::Btrfs => btrfs(wanted),
+        Driver::Vfs => vfs(wanted),
+    }
+}
+
+fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
+    let Wanted { root, layers, .. } = wanted;
+    let mount = &layers.mount;
+    let mut gaps = Vec::new();
+    let mut marks = resting_marks(root)?;
+    let links = Links::open(root, layers)?;
+    let lower = format!("overlay2/{mount}/lower");
+    let recorded = root.need_record(&lower)?;
+    if let Err(why) = links.agree(recorded.split(|b| *b == b':')) {
+        gaps.push(Gap::new(lower.as_str(), why));
+    }
+    if let Some(mounted) = mounted(wanted, &mut gaps) {
+        if mounted.fs_type.as_bytes() == b"overlay" {
+            let options = OverlayMount::decode(mounted.super_options.as_bytes());
+            marks = if options.userxattr {
+                MarkNamespace::User
+            } else {
+                MarkNamespace::Trusted
+            };
+            let upper = options.upper.as_deref().and_then(last_two);
+            if upper != Some((mount.as_str().as_bytes(), b"diff")) {
+                gaps.push(Gap::new(
+                    "mountinfo",
+                    format!(
+                        "the container runs on the upper layer \"{}\", its record says {mount}",
+                        excerpt(options.upper.as_deref().unwrap_or_default())
+                    ),
+                ));
+            }
+            if let Err(why) = links.agree(options.lower.iter().map(Vec::as_slice)) {
+                gaps.push(Gap::new("mountinfo", why));
+            }
+        } else {
+            gaps.push(not_the_driver(&mounted, "overlay"));
+        }
+    }
+    let image = layers
+        .image
+        .iter()
+        .rev()
+        .map(|(name, diff_id)| overlay_layer(root, name, Some(*diff_id)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let stack = OverlayStack {
+        upper: overlay_layer(root, mount, None)?,
+        work: Some(root.need(&format!("overlay2/{mount}/work"))?),
+        injected: vec![overlay_layer(root, &layers.init, None)?],
+        injected_paths: injected::init_layer(),
+        image,
+        data_only: Vec::new(),
+        marks,
+    };
+    let tree: Vec<&Dir> = stack
+        .injected
+        .iter()
+        .chain(&stack.image)
+        .map(|layer| &layer.dir)
+        .collect();
+    let runtime_paths = followed(wanted.made, &tree);
+    Ok(Located {
+        stack: LayerStack::Overlay(stack),
+        runtime_paths,
+        gaps,
+    })
+}
+
+/// Opens the directory of one overlay layer.
+fn overlay_layer(
+    root: &DataRoot,
+    name: &LayerName,
+    diff_id: Option<DiffId>,
+) -> Result<Layer, RecordError> {
+    layer(root, &format!("overlay2/{name}/diff"), diff_id)
+}
+
+/// Returns which attributes carry the marks of a container that is not mounted.
+///
+/// A daemon in a user namespace mounts with `userxattr` (overlay2.go, `needsUserXattr`), and its
+/// directories belong to the user who started it. Those of a remapped daemon, which runs as root,
+/// belong to another user as well, but its data root has a name of its own.
+fn resting_marks(root: &DataRoot) -> Result<MarkNamespace, RecordError> {
+    let owner = root.stat("overlay2")?.uid;
+    Ok(if owner == 0 || root.is_remapped() {
+        MarkNamespace::Trusted
+    } else {
+        MarkNamespace::User
+    })
+}
+
+/// The short links of a data root, and where a container's must lead.
+struct Links<'a> {
+    dir: Dir,
+    /// The names of the layers beneath the writable one, top first.
+    expected: Vec<&'a str>,
+}
+
+impl<'a> Links<'a> {
+    fn open(root: &DataRoot, layers: &'a MountLayers) -> Result<Self, RecordError> {
+        let image = layers.image.iter().rev().map(|(name, _)| name.as_str());
+        Ok(Self {
+            dir: root.need("overlay2/l")?,
+            expected: std::iter::once(layers.init.as_str()).chain(image).collect(),
+        })
+    }
+
+    /// Whether lower directories, as `l/<link>` or `<layer>/diff` after any prefix, are the
+    /// expected ones in their order.
+    fn agree<'p>(&self, lowers: impl Iterator<Item = &'p [u8]>) -> Result<(), String> {
+        let lowers: Vec<&[u8]> = lowers.collect();
+        for (n, lower) in lowers.iter().enumerate() {
+            let name = self.layer_of(lower)?;
+            match self.expected.get(n) {
+                Some(expected) if expected.as_bytes() == name => {}
+                expected => {
+                    return Err(format!(
+                        "lower layer {} is {}, the layer database says {}",
+                        n + 1,
+                        excerpt(&name),
+                        expected.unwrap_or(&"that there is none"),
+                    ));
+                }
+            }
+        }
+        if lowers.len() != self.expected.len() {
+            return Err(format!(
+                "there are {} lower layers, the layer database says {}",
+                lowers.len(),
+                self.expected.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns the name of the layer that a path of a lower directory means.
+    fn layer_of(&self, lower: &[u8]) -> Result<Vec<u8>, String> {
+        let strange = || format!("\"{}\" is not the path of a lower layer", excerpt(lower));
+        match last_two(lower).ok_or_else(strange)? {
+            (b"l", link) if link.iter().all(u8::is_ascii_alphanumeric) && !link.is_empty() => {
+                let target = self
+                    .dir
+                    .read_link(link)
+                    .map_err(|errno| format!("short link {}: {errno}", excerpt(link)))?;
+                target
+                    .strip_prefix(b"../")
+                    .and_then(|rest| rest.strip_suffix(b"/diff"))
+                    .filter(|name| LayerName::parse(name).is_some())
+                    .map(<[u8]>::to_vec)
+                    .ok_or_else(|| {
+                        format!(
+                            "short link {} leads to \"{}\"",
+                            excerpt(link),
+                            excerpt(&target)
+                        )
+                    })
+            }
+            (name, b"diff") => Ok(name.to_vec()),
+            _ => Err(strange()),
+        }
+    }
+}
+
+/// Returns the last two components of a path.
+fn last_two(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = path.rsplit(|b| *b == b'/');
+    let last = parts.next()?;
+    Some((parts.next()?, last))
+}
+
+fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
+    let Wanted { root, layers, .. } = wanted;
+    let anchor = root.need("btrfs/subvolumes")?;
+    let (image, _) = top_layer(layers)?;
+    let find = |name: &LayerName| -> Result<Subvolume, RecordError> {
+        let path = format!("btrfs/subvolumes/{name}");
+        super::subvolume::subvolume(&anchor, name.as_str().as_bytes(), root.show(&path))
+            .map_err(|error| RecordError::Broken(format!("{path}: {error}")))
+    };
+    let container = find(&layers.mount)?;
+    let injected = find(&layers.init)?;
+    let image_tree = root.need(&format!("btrfs/subvolumes/{image}"))?;
+    let image = find(image)?;
+    let mut gaps = Vec::new();
+    if let Some(mounted) = mounted(wanted, &mut gaps) {
+        if mounted.fs_type.as_bytes() == b"btrfs" {
+            let id = subvolume_option(mounted.super_options.as_bytes());
+            if id != Some(container.id) {
+                gaps.push(Gap::new(
+                    "mountinfo",
+                    format!(
+                        "the container runs on subvolume {}, its record says {}",
+                        id.map_or_else(|| "unknown".into(), |id| id.to_string()),
+                        container.id
+                    ),
+                ));
+            }
+        } else {
+            gaps.push(not_the_driver(&mounted, "btrfs"));
+        }
+    }
+    Ok(Located {
+        stack: LayerStack::Btrfs(BtrfsStack {
+            anchor,
+            container,
+            injected: Some(injected),
+            injected_paths: injected::init_layer(),
+            image,
+        }),
+        runtime_paths: followed(wanted.made, &[&image_tree]),
+        gaps,
+    })
+}
+
+/// Returns the `subvolid` of a Btrfs mount's options.
+fn subvolume_option(options: &[u8]) -> Option<u64> {
+    let value = options
+        .split(|b| *b == b',')
+        .find_map(|option| option.strip_prefix(b"subvolid="))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Two whole trees. There is no layer between them here: what it would hold is in the container's
+/// tree.
+fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
+    let Wanted { root, layers, .. } = wanted;
+    let (image, diff_id) = top_layer(layers)?;
+    let stack = PlainStack {
+        image: layer(root, &format!("vfs/dir/{image}"), Some(diff_id))?,
+        container: layer(root, &format!("vfs/dir/{}", layers.mount), None)?,
+    };
+    let mut runtime_paths = injected::init_layer();
+    runtime_paths.extend(followed(wanted.made, &[&stack.image.dir]));
+    Ok(Located {
+        stack: LayerStack::Plain(stack),
+        runtime_paths,
+        gaps: Vec::new(),
+    })
+}
+
+fn layer(root: &DataRoot, relative: &str, diff_id: Option<DiffId>) -> Result<Layer, RecordError> {
+    let dir = root.need(relative)?;
+    Ok(Layer {
+        dir,
+        path: root.show(relative),
+        diff_id,
+    })
+}
+
+/// Returns the top layer of an image: for drivers whose layers are whole trees, the image.
+fn top_layer(layers: &MountLayers) -> Result<(&LayerName, DiffId), RecordError> {
+    layers
+        .image
+        .last()
+        .map(|(name, diff_id)| (name, *diff_id))
+        .ok_or_else(|| RecordError::Broken("its image has no layer to compare with".into()))
+}
+
+/// Returns what is mounted at the root of the container's first process.
+fn mounted(wanted: &Wanted<'_>, gaps: &mut Vec<Gap>) -> Option<Mount> {
+    match process::root_mount(wanted.pid?) {
+        Ok(mount) => mount,
+        Err(why) => {
+            gaps.push(Gap::new("mountinfo", why));
+            None
+        }
+    }
+}
+
+fn not_the_driver(mounted: &Mount, expected: &str) -> Gap {
+    Gap::new(
+        "mountinfo",
+        format!(
+            "the container runs on a file system of type {}, its record says {expected}",
+            mounted.fs_type
+        ),
+    )
+}

@@ -1,0 +1,82 @@
+//! What the process table says about a container: only on the machine that it runs on.
+
+use std::io::ErrorKind;
+
+use plimsoll_core::model::ContainerId;
+use rustix::io::Errno;
+
+use crate::fs::read_small_bytes;
+use crate::runtimes::mountinfo::{self, Mount};
+
+/// Whether a process id that was written down is still the container's.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It is, by its control group.
+    Alive,
+    /// There is no such process, or it is somebody else's.
+    Gone,
+    /// That cannot be known, and why.
+    Unknown(String),
+}
+
+/// Looks whether process `pid` belongs to the container.
+///
+/// Docker names a container's control group after its id, with every cgroup driver and parent
+/// (`/docker/<id>`, `/system.slice/docker-<id>.scope`).
+pub(super) fn life(pid: u32, id: &ContainerId) -> Life {
+    match read_small_bytes(format!("/proc/{pid}/cgroup")) {
+        Ok(groups) => {
+            let id = id.as_str().as_bytes();
+            if !id.is_empty() && groups.windows(id.len()).any(|window| window == id) {
+                Life::Alive
+            } else {
+                Life::Gone
+            }
+        }
+        Err(e) if is_gone(&e) => Life::Gone,
+        Err(e) => Life::Unknown(format!("/proc/{pid}/cgroup: {e}")),
+    }
+}
+
+/// Returns what is mounted at the root of a process, the topmost one; `None` when the process is
+/// gone.
+///
+/// # Errors
+/// Why it cannot be known: one clause.
+pub(super) fn root_mount(pid: u32) -> Result<Option<Mount>, String> {
+    let path = format!("/proc/{pid}/mountinfo");
+    match read_small_bytes(&path) {
+        // A process that is ending has no mounts any more.
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => mountinfo::parse(&text)
+            .into_iter()
+            .rfind(|mount| mount.mount_point.as_bytes() == b"/")
+            .map(Some)
+            .ok_or_else(|| format!("{path} has no mount at /")),
+        Err(e) if is_gone(&e) => Ok(None),
+        Err(e) => Err(format!("{path}: {e}")),
+    }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+        || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+        // Of a process that is ending (proc_pid_mountinfo(5)).
+        || error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_no_container() {
+        let id = ContainerId::new(
+            "48c94983d096b04e83d4a31c44763b2a70396ff0a1f5b186d7f524c2ed21b694".into(),
+        );
+        assert_eq!(life(std::process::id(), &id), Life::Gone);
+        assert_eq!(life(u32::MAX, &id), Life::Gone);
+        assert!(root_mount(std::process::id()).unwrap().is_some());
+        assert_eq!(root_mount(u32::MAX).unwrap(), None);
+    }
+}

@@ -1,0 +1,259 @@
+//! Where Docker's data root is, and whether a daemon is there to be asked.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use plimsoll_core::model::{Bytes, Gap, escape};
+
+use super::disk::{DataRoot, RecordError, parse};
+use super::live::{Api, ApiError, Info};
+use super::record::DaemonConfig;
+use crate::fs::{Dir, RECORD_LIMIT, read_small_bytes};
+use crate::runtimes::RuntimeError;
+use crate::runtimes::find::Sources;
+
+/// The daemon's socket unless told otherwise.
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+/// The daemon's configuration, beneath `/` or the root of a mounted disk.
+const DAEMON_CONFIG: &str = "etc/docker/daemon.json";
+
+/// The data root unless configured otherwise, beneath `/` or the root of a mounted disk.
+const DEFAULT_DATA_ROOT: &str = "var/lib/docker";
+
+/// What containers are looked for with.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// The data roots: one, and those of remapped daemons in it.
+    pub(super) roots: Vec<DataRoot>,
+    /// The daemon that uses the first of them, and what it said of itself.
+    pub(super) daemon: Option<(Api, Info)>,
+    /// Whether processes of the containers are on this machine.
+    pub(super) local: bool,
+    /// What could not be seen on the way.
+    pub(super) gaps: Vec<Gap>,
+}
+
+/// Finds the data root and the daemon.
+///
+/// A data root that is given is used alone, unless a socket is given as well. Else the daemon is
+/// asked where its data root is; else the daemon's configuration says it; else it is the default.
+///
+/// # Errors
+/// [`RuntimeError::Unavailable`] when what was asked for cannot be used, with the way out.
+pub(super) fn find(sources: &Sources) -> Result<Source, RuntimeError> {
+    if let Some(disk) = &sources.root {
+        return offline(disk, sources.data_root.as_deref());
+    }
+    let mut gaps = Vec::new();
+    let daemon = match (&sources.docker_host, &sources.data_root) {
+        (Some(socket), _) => {
+            let api = Api::new(socket);
+            let info = api
+                .info()
+                .map_err(|error| RuntimeError::Unavailable(api.explain(&error)))?;
+            Some((api, info))
+        }
+        (None, Some(_)) => None,
+        (None, None) => ask_default(&mut gaps),
+    };
+    let path = match (&sources.data_root, &daemon) {
+        (Some(path), _) => path.clone(),
+        (None, Some((_, info))) => info.data_root.clone(),
+        (None, None) => configured(Path::new("/"))?,
+    };
+    let roots = DataRoot::open_all(&path)?;
+    let daemon = daemon.filter(|(api, info)| {
+        let same = roots
+            .iter()
+            .any(|root| same_place(root.path(), &info.data_root));
+        if !same {
+            gaps.push(Gap::new(
+                Bytes::from(api.shown().as_str()),
+                format!(
+                    "the daemon keeps its data in {}, not in {}: it was not asked further",
+                    escape(info.data_root.as_os_str().as_bytes()),
+                    escape(path.as_os_str().as_bytes()),
+                ),
+            ));
+        }
+        same
+    });
+    Ok(Source {
+        roots,
+        daemon,
+        local: true,
+        gaps,
+    })
+}
+
+/// Asks the daemon behind the default socket. Without a socket, or with nobody behind it, the disk
+/// tells all there is; a daemon that does not answer well is something that could not be seen.
+fn ask_default(gaps: &mut Vec<Gap>) -> Option<(Api, Info)> {
+    use std::io::ErrorKind;
+    let api = Api::new(Path::new(DEFAULT_SOCKET));
+    match api.info() {
+        Ok(info) => Some((api, info)),
+        Err(ApiError::Io(e))
+            if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
+            None
+        }
+        Err(error) => {
+            gaps.push(Gap::new(DEFAULT_SOCKET, api.explain(&error)));
+            None
+        }
+    }
+}
+
+/// Finds the data root of a mounted disk: no socket, no process.
+fn offline(disk: &Path, data_root: Option<&Path>) -> Result<Source, RuntimeError> {
+    let roots = match data_root {
+        Some(path) => DataRoot::open_all(path)?,
+        None => {
+            let path = configured(disk)?;
+            // Beneath the disk with no link followed: a link of the disk must not lead to this
+            // machine's own data root.
+            let beneath = path.strip_prefix(disk).unwrap_or(&path);
+            let dir =
+                Dir::open(disk).and_then(|disk| disk.open_beneath(beneath.as_os_str().as_bytes()));
+            DataRoot::open_all_in(dir, &path)?
+        }
+    };
+    Ok(Source {
+        roots,
+        daemon: None,
+        local: false,
+        gaps: Vec::new(),
+    })
+}
+
+/// Returns the data root that the daemon's configuration on `disk` names, or the default.
+fn configured(disk: &Path) -> Result<PathBuf, RuntimeError> {
+    let config = disk.join(DAEMON_CONFIG);
+    let bytes = if disk == Path::new("/") {
+        read_small_bytes(&config)
+    } else {
+        Dir::open(disk)
+            .map_err(std::io::Error::from)
+            .and_then(|dir| dir.read_file(DAEMON_CONFIG.as_bytes(), RECORD_LIMIT))
+    };
+    let config: DaemonConfig = match bytes {
+        Ok(bytes) => parse(&bytes),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(DaemonConfig::default()),
+        Err(e) => Err(RecordError::from(e)),
+    }
+    .map_err(|error| {
+        let why = match error {
+            RecordError::Broken(why) => why,
+            RecordError::Absent => "gone".into(),
+        };
+        RuntimeError::Unavailable(format!(
+            "{}: {why}: give the data root with --data-root",
+            escape(config.as_os_str().as_bytes())
+        ))
+    })?;
+    let path = config.data_root().unwrap_or(DEFAULT_DATA_ROOT);
+    Ok(disk.join(path.trim_start_matches('/')))
+}
+
+/// Whether two paths lead to one place.
+fn same_place(a: &Path, b: &Path) -> bool {
+    a == b
+        || matches!(
+            (std::fs::canonicalize(a), std::fs::canonicalize(b)),
+            (Ok(a), Ok(b)) if a == b
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(config: Option<&str>) -> tempfile::TempDir {
+        let disk = tempfile::tempdir().unwrap();
+        for dir in [
+            "var/lib/docker/containers",
+            "srv/docker/containers",
+            "etc/docker",
+        ] {
+            std::fs::create_dir_all(disk.path().join(dir)).unwrap();
+        }
+        if let Some(config) = config {
+            std::fs::write(disk.path().join(DAEMON_CONFIG), config).unwrap();
+        }
+        disk
+    }
+
+    fn look(disk: &Path) -> Result<PathBuf, String> {
+        let sources = Sources {
+            root: Some(disk.to_owned()),
+            // Never asked when a disk is given.
+            docker_host: Some("/nonexistent/docker.sock".into()),
+            ..Sources::default()
+        };
+        let source = find(&sources).map_err(|e| e.to_string())?;
+        assert!(source.daemon.is_none() && !source.local);
+        Ok(source.roots[0]
+            .path()
+            .strip_prefix(disk)
+            .unwrap()
+            .to_owned())
+    }
+
+    #[test]
+    fn the_data_root_of_a_mounted_disk() {
+        for (config, root) in [
+            (None, "var/lib/docker"),
+            (Some("{}"), "var/lib/docker"),
+            (Some(r#"{"data-root": "/srv/docker"}"#), "srv/docker"),
+            (
+                Some(r#"{"graph": "/srv/docker", "debug": true}"#),
+                "srv/docker",
+            ),
+        ] {
+            let disk = disk(config);
+            assert_eq!(look(disk.path()).unwrap(), Path::new(root), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_lies() {
+        for (config, why) in [
+            ("{", "not a record of Docker's"),
+            (r#"{"data-root": 5}"#, "not a record of Docker's"),
+            (
+                r#"{"data-root": "/../../../var/lib/docker"}"#,
+                "--data-root",
+            ),
+            (r#"{"data-root": "/none"}"#, "--data-root"),
+        ] {
+            let disk = disk(Some(config));
+            let told = look(disk.path()).unwrap_err();
+            assert!(told.contains(why), "{config}: {told}");
+        }
+        let disk = disk(None);
+        std::fs::remove_dir_all(disk.path().join("var/lib")).unwrap();
+        std::os::unix::fs::symlink("/var/lib", disk.path().join("var/lib")).unwrap();
+        let told = look(disk.path()).unwrap_err();
+        assert!(told.contains("--data-root"), "{told}");
+    }
+
+    #[test]
+    fn a_socket_that_is_given_must_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = |socket: &Path| Sources {
+            docker_host: Some(socket.to_owned()),
+            data_root: Some(dir.path().to_owned()),
+            root: None,
+        };
+        let told = find(&sources(&dir.path().join("none")))
+            .unwrap_err()
+            .to_string();
+        assert!(told.starts_with("there is no socket"), "{told}");
+        let dead = dir.path().join("dead");
+        drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+        let told = find(&sources(&dead)).unwrap_err().to_string();
+        assert!(told.starts_with("nobody answers at"), "{told}");
+    }
+}
