@@ -1,6 +1,7 @@
 //! Every operation on Btrfs, on file systems of several kinds: the engine must say exactly what
 //! reading both trees says, of changes that nobody committed yet.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use plimsoll_core::model::{EngineKind, Measurement, RootPath};
@@ -126,10 +127,11 @@ impl Image {
             wrong.push(format!("{name}: --confirm never read content"));
         }
         let paths = |changes: &[plimsoll_core::model::Change]| -> Vec<String> {
-            changes
+            let paths: BTreeSet<String> = changes
                 .iter()
                 .map(|change| change.path.to_string())
-                .collect()
+                .collect();
+            paths.into_iter().collect()
         };
         if paths(&certain.changes) != expected.keys().cloned().collect::<Vec<_>>() {
             let unconfirmed: Vec<_> = unconfirmed.map(|change| change.path.to_string()).collect();

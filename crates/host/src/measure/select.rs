@@ -10,7 +10,7 @@ use plimsoll_core::model::{
 };
 
 use super::btrfs::{BtrfsPair, Scope};
-use super::digest::baseline::BaselinePair;
+use super::digest::stored::BaselinePair;
 use super::digest::{DigestPair, Readable};
 use super::outcome::{Limits, Outcome};
 use super::overlay::OverlayPair;

@@ -172,12 +172,10 @@ impl<P: Pair> Walk<'_, P> {
                     return;
                 }
                 match self.compare.both(&path, &image, &container) {
-                    Some((before, after)) if before == after => {
-                        if before.has_entries() {
-                            self.push(name, Some(image), Some(container), Scope::Both);
-                        }
+                    Some((before, after)) if before == after && before.has_entries() => {
+                        self.push(name, Some(image), Some(container), Scope::Both);
                     }
-                    Some((before, after)) => {
+                    Some((before, after)) if before != after => {
                         let gone = before.has_entries() && self.compare.expand;
                         match (gone, after.has_entries()) {
                             (true, new) => {
@@ -192,7 +190,7 @@ impl<P: Pair> Walk<'_, P> {
                             (false, false) => {}
                         }
                     }
-                    None => {}
+                    _ => {}
                 }
             }
         }

@@ -51,6 +51,7 @@ impl Runtime for Tree {
                 runtime_paths: Vec::new(),
                 stack: LayerStack::Btrfs(stack),
                 gaps: Vec::new(),
+                runtime_paths: Vec::new(),
             });
         }
         let stack = PlainStack {

@@ -18,6 +18,9 @@ const ROOT_TREE: u64 = 1;
 /// Bytes of items that one search may return.
 const BUFFER: usize = 256 << 10;
 
+/// A name: the number of the directory that it is in, and itself.
+pub(crate) type Name = (u64, Box<[u8]>);
+
 /// A key of an item: object, type, offset.
 pub(crate) type Key = (u64, u8, u64);
 
@@ -140,8 +143,8 @@ impl<'s> Trees<'s> {
     }
 
     /// Returns where subvolumes hang in a subvolume: directories and names.
-    pub(crate) fn nested(&mut self, parent: u64) -> Result<Vec<(u64, Box<[u8]>)>, TreeError> {
-        let mut nested: Vec<(u64, Box<[u8]>)> = Vec::new();
+    pub(crate) fn nested(&mut self, parent: u64) -> Result<Vec<Name>, TreeError> {
+        let mut nested: Vec<Name> = Vec::new();
         let mut odd = false;
         let range = ((parent, ROOT_REF, 0), (parent, ROOT_REF, u64::MAX));
         self.each(ROOT_TREE, range, 0, u32::MAX, |item| {

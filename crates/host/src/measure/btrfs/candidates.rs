@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use crate::fs::btrfs::ROOT_DIRECTORY;
-use crate::fs::btrfs::Trees;
 use crate::fs::btrfs::decode::{
     self, EXTENT_DATA, FileExtent, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode,
 };
+use crate::fs::btrfs::{Name, Trees};
 use crate::measure::Trouble;
 
 /// Items asked for at once where many are expected.
@@ -104,12 +104,8 @@ impl Candidates {
 }
 
 /// Returns every name of an inode and the directory that it is in.
-pub(super) fn names_of(
-    trees: &mut Trees<'_>,
-    tree: u64,
-    inode: u64,
-) -> Result<Vec<(u64, Box<[u8]>)>, Trouble> {
-    let mut names: Vec<(u64, Box<[u8]>)> = Vec::new();
+pub(super) fn names_of(trees: &mut Trees<'_>, tree: u64, inode: u64) -> Result<Vec<Name>, Trouble> {
+    let mut names: Vec<Name> = Vec::new();
     let range = ((inode, INODE_REF, 0), (inode, INODE_EXTREF, u64::MAX));
     trees.each(tree, range, 0, MANY, |item| {
         match item.kind {

@@ -6,6 +6,7 @@
 //! whether the extent is still the file's.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::io::Read as _;
 use std::ops::ControlFlow;
@@ -147,26 +148,27 @@ impl Devices {
     }
 
     fn device(&mut self, trees: &Trees<'_>, id: u64) -> Result<&OwnedFd, Unreadable> {
-        if !self.open.contains_key(&id) {
-            let path = device_path(trees.anchor().as_fd(), id)?;
-            let shown = plimsoll_core::model::escape(&path).into_owned();
-            let failed = |errno| {
-                Trouble(format!(
-                    "the device {shown} cannot be read: {}",
-                    std::io::Error::from(errno)
-                ))
-            };
-            let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let fd =
-                rustix::fs::open(OsStr::from_bytes(&path), flags, Mode::empty()).map_err(failed)?;
-            let stat = rustix::fs::fstat(&fd).map_err(failed)?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
-                return Err(Trouble(format!("{shown} is no block device")).into());
-            }
-            self.open.insert(id, fd);
-        }
-        self.open.get(&id).ok_or(Unreadable::NotSupported)
+        Ok(match self.open.entry(id) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(open_device(trees, id)?),
+        })
     }
+}
+
+fn open_device(trees: &Trees<'_>, id: u64) -> Result<OwnedFd, Unreadable> {
+    let path = device_path(trees.anchor().as_fd(), id)?;
+    let shown = plimsoll_core::model::escape(&path).into_owned();
+    let failed = |errno| {
+        let why = std::io::Error::from(errno);
+        Trouble(format!("the device {shown} cannot be read: {why}"))
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::open(OsStr::from_bytes(&path), flags, Mode::empty()).map_err(failed)?;
+    let stat = rustix::fs::fstat(&fd).map_err(failed)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
+        return Err(Trouble(format!("{shown} is no block device")).into());
+    }
+    Ok(fd)
 }
 
 /// Returns device and offset of a place in a chunk, and how many bytes lie there in one piece

@@ -7,6 +7,7 @@
 pub mod baseline;
 mod hash;
 mod pool;
+pub mod stored;
 
 use std::os::fd::OwnedFd;
 

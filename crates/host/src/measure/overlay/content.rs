@@ -26,7 +26,7 @@ impl Sharing {
         const XFS: i64 = 0x5846_5342;
         const BTRFS: i64 = 0x9123_683e;
         match rustix::fs::fstatfs(upper) {
-            Ok(fs) if [XFS, BTRFS].contains(&i64::from(fs.f_type)) => Self::Possible,
+            Ok(fs) if [XFS, BTRFS].contains(&fs.f_type) => Self::Possible,
             _ => Self::No,
         }
     }

@@ -35,6 +35,9 @@ const LIST_PORTION: usize = 65_536;
 /// Tries to read a directory that holds still meanwhile.
 const LIST_TRIES: usize = 5;
 
+/// A directory of a lower layer, a name that was looked up from it on, and what was found.
+type Memo = (Rc<Dir>, Box<[u8]>, Option<Node>);
+
 /// An upper layer over lower ones.
 #[derive(Debug)]
 pub struct OverlayPair<'s> {
@@ -53,7 +56,7 @@ pub struct OverlayPair<'s> {
     /// The roots of the layers that take part in the merge, opened once.
     roots: Vec<Part>,
     /// The image's side of the last directory looked up on the container's, to look it up once.
-    memo: Option<(Rc<Dir>, Box<[u8]>, Option<Node>)>,
+    memo: Option<Memo>,
     entries_read: u64,
     bytes_read: u64,
 }
