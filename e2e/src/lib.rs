@@ -11,6 +11,7 @@
 
 pub mod brute;
 pub mod command;
+pub mod dockerd;
 pub mod loopfs;
 pub mod operations;
 pub mod overlay;

@@ -11,6 +11,7 @@ use super::layerdb::{LayerName, MountLayers, excerpt};
 use super::links::followed;
 use super::process;
 use crate::fs::Dir;
+use crate::layers::btrfs::subvolume;
 use crate::layers::{
     BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume,
 };
@@ -242,7 +243,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let (image, _) = top_layer(layers)?;
     let find = |name: &LayerName| -> Result<Subvolume, RecordError> {
         let path = format!("btrfs/subvolumes/{name}");
-        super::subvolume::subvolume(&anchor, name.as_str().as_bytes(), root.show(&path))
+        subvolume(&anchor, name.as_str().as_bytes(), root.show(&path))
             .map_err(|error| RecordError::Broken(format!("{path}: {error}")))
     };
     let container = find(&layers.mount)?;

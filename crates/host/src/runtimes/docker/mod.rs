@@ -13,7 +13,6 @@ mod process;
 mod record;
 mod source;
 mod state;
-mod subvolume;
 
 use plimsoll_core::model::{
     Container, ContainerId, DiffId, Gap, Image, RuntimeKind, State, escape,

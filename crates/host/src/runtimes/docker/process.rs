@@ -24,18 +24,38 @@ pub(super) enum Life {
 /// Docker names a container's control group after its id, with every cgroup driver and parent
 /// (`/docker/<id>`, `/system.slice/docker-<id>.scope`).
 pub(super) fn life(pid: u32, id: &ContainerId) -> Life {
-    match read_small_bytes(format!("/proc/{pid}/cgroup")) {
-        Ok(groups) => {
-            let id = id.as_str().as_bytes();
-            if !id.is_empty() && groups.windows(id.len()).any(|window| window == id) {
-                Life::Alive
-            } else {
-                Life::Gone
-            }
+    let read = |file: &str| {
+        let path = format!("/proc/{pid}/{file}");
+        match read_small_bytes(&path) {
+            Ok(bytes) => Ok(bytes),
+            Err(e) if is_gone(&e) => Err(Life::Gone),
+            Err(e) => Err(Life::Unknown(format!("{path}: {e}"))),
         }
-        Err(e) if is_gone(&e) => Life::Gone,
-        Err(e) => Life::Unknown(format!("/proc/{pid}/cgroup: {e}")),
+    };
+    let (groups, stat) = match (read("cgroup"), read("stat")) {
+        (Ok(groups), Ok(stat)) => (groups, stat),
+        (Err(life), _) | (_, Err(life)) => return life,
+    };
+    let id = id.as_str().as_bytes();
+    let is_its = !id.is_empty() && groups.windows(id.len()).any(|window| window == id);
+    if is_its && !has_ended(&stat) {
+        Life::Alive
+    } else {
+        Life::Gone
     }
+}
+
+/// Whether `/proc/PID/stat` (proc_pid_stat(5)) is that of a process that ended and that nobody has
+/// waited for yet. One whose first thread alone ended has more threads.
+fn has_ended(stat: &[u8]) -> bool {
+    // The name before the last parenthesis can hold anything.
+    let Some(end) = stat.iter().rposition(|b| *b == b')') else {
+        return false;
+    };
+    let mut fields = stat[end + 1..].split(|b| *b == b' ').skip(1);
+    let is_zombie = matches!(fields.next(), Some(b"Z" | b"X"));
+    // `state` is the third field, `num_threads` the twentieth.
+    is_zombie && matches!(fields.nth(16), Some(b"0" | b"1"))
 }
 
 /// Returns what is mounted at the root of a process, the topmost one; `None` when the process is
@@ -76,7 +96,23 @@ mod tests {
         );
         assert_eq!(life(std::process::id(), &id), Life::Gone);
         assert_eq!(life(u32::MAX, &id), Life::Gone);
+        let stat = read_small_bytes("/proc/self/stat").unwrap();
+        assert!(!has_ended(&stat));
         assert!(root_mount(std::process::id()).unwrap().is_some());
         assert_eq!(root_mount(u32::MAX).unwrap(), None);
+    }
+
+    #[test]
+    fn a_process_that_nobody_waited_for() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let path = format!("/proc/{}/stat", child.id());
+        let ended = (0..1000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            has_ended(&read_small_bytes(&path).unwrap())
+        });
+        child.wait().unwrap();
+        assert!(ended);
+        assert!(!has_ended(b""));
+        assert!(!has_ended(b"1 (x) Z) S 0"));
     }
 }

@@ -1,0 +1,546 @@
+//! A real Docker daemon for one test: its own file system, containerd, sockets and directories.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use plimsoll_core::model::{Gap, Measurement};
+use plimsoll_host::inspect::{Options, Request, Sources, Target};
+use tempfile::TempDir;
+
+use crate::brute::Differences;
+use crate::command::run;
+use crate::loopfs::{Kind, LoopFs};
+
+/// Longest wait for a daemon to come up or go away.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A storage driver, on the file system that it is tested on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// `overlay2` on ext4.
+    Overlay2,
+    /// `overlay2` on XFS.
+    Overlay2OnXfs,
+    /// `btrfs`.
+    Btrfs,
+    /// `vfs` on ext4.
+    Vfs,
+}
+
+impl Driver {
+    /// Returns the name that dockerd knows it by.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlay2 | Self::Overlay2OnXfs => "overlay2",
+            Self::Btrfs => "btrfs",
+            Self::Vfs => "vfs",
+        }
+    }
+
+    fn file_system(self) -> Kind {
+        match self {
+            Self::Overlay2 | Self::Vfs => Kind::Ext4,
+            Self::Overlay2OnXfs => Kind::Xfs,
+            Self::Btrfs => Kind::Btrfs,
+        }
+    }
+}
+
+/// A running dockerd. On drop every process of it ends and everything that it mounted is unmounted,
+/// also when the test panics. When the test itself is killed the daemons go with it; only mounts and
+/// containers can be left then.
+#[derive(Debug)]
+pub struct Dockerd {
+    driver: Driver,
+    containerd: Option<Child>,
+    dockerd: Option<Child>,
+    dir: TempDir,
+    fs: LoopFs,
+}
+
+impl Dockerd {
+    /// Starts a daemon with this storage driver.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(driver: Driver) -> Self {
+        Self::with(driver, "", "{}")
+    }
+
+    /// The same with more mount options for its file system (`,strictatime`) and with settings in its
+    /// `daemon.json`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn with(driver: Driver, mount_options: &str, settings: &str) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-dockerd-")
+            .tempdir()
+            .expect("temporary directory");
+        let mut daemon = Self {
+            driver,
+            containerd: None,
+            dockerd: None,
+            dir,
+            fs: LoopFs::with(driver.file_system(), 3072, &[], mount_options),
+        };
+        daemon.write_configuration(settings);
+        daemon.start_containerd();
+        daemon.start_dockerd();
+        daemon
+    }
+
+    fn write_configuration(&self, settings: &str) {
+        let base = self.dir.path().display();
+        let containerd = format!(
+            "version = 2\nroot = \"{}\"\nstate = \"{base}/containerd\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n\
+             [grpc]\naddress = \"{base}/containerd.sock\"\n",
+            self.fs.path().join("containerd").display(),
+        );
+        let mut settings: serde_json::Value = serde_json::from_str(settings).expect("settings");
+        // Else it is written to /etc/docker.
+        settings["deprecated-key-path"] = format!("{base}/key.json").into();
+        for (name, text) in [
+            ("containerd.toml", containerd),
+            ("daemon.json", settings.to_string()),
+        ] {
+            std::fs::write(self.dir.path().join(name), text).expect("configuration");
+        }
+    }
+
+    fn start_containerd(&mut self) {
+        let child = self.spawn(
+            "containerd",
+            &["--config".into(), self.file("containerd.toml")],
+        );
+        self.containerd = Some(child);
+        let socket = self.dir.path().join("containerd.sock");
+        self.wait_for("containerd", || socket.exists());
+    }
+
+    fn start_dockerd(&mut self) {
+        let arguments = [
+            format!("--config-file={}", self.file("daemon.json")),
+            format!("--data-root={}", self.data_root().display()),
+            format!("--exec-root={}", self.file("exec")),
+            format!("--pidfile={}", self.file("docker.pid")),
+            format!("--host=unix://{}", self.socket().display()),
+            format!("--containerd={}", self.file("containerd.sock")),
+            format!("--storage-driver={}", self.driver.as_str()),
+            "--bridge=none".into(),
+            "--iptables=false".into(),
+            "--ip6tables=false".into(),
+            "--ip-forward=false".into(),
+        ];
+        self.dockerd = Some(self.spawn("dockerd", &arguments));
+        self.wait_for("dockerd", || self.try_docker(&["version"]).status.success());
+    }
+
+    /// Starts a daemon that ends with the thread that started it, should the test be killed.
+    fn spawn(&self, program: &str, arguments: &[String]) -> Child {
+        let log = std::fs::File::create(self.file(&format!("{program}.log"))).expect("log");
+        Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", program])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{program}: {e}"))
+    }
+
+    fn wait_for(&self, program: &str, ready: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !ready() {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{program} does not come up: {}",
+                std::fs::read_to_string(self.file(&format!("{program}.log"))).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// Returns the storage driver.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// Returns the socket of the Engine API.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("docker.sock")
+    }
+
+    /// Returns the data root.
+    #[must_use]
+    pub fn data_root(&self) -> PathBuf {
+        self.fs.path().join("docker")
+    }
+
+    /// Returns the sources that go by the disk alone.
+    #[must_use]
+    pub fn disk(&self) -> Sources {
+        Sources {
+            data_root: Some(self.data_root()),
+            ..Sources::default()
+        }
+    }
+
+    /// Returns the sources that ask the daemon.
+    #[must_use]
+    pub fn live(&self) -> Sources {
+        Sources {
+            docker_host: Some(self.socket()),
+            ..Sources::default()
+        }
+    }
+
+    /// Returns a directory of the host that is removed with the daemon, for what containers mount.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        let path = self.dir.path().join("scratch");
+        std::fs::create_dir_all(&path).expect("scratch directory");
+        path
+    }
+
+    /// Runs the docker command and returns its standard output without the last line end.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        let output = self.try_docker(arguments);
+        assert!(
+            output.status.success(),
+            "docker {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Runs the docker command.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn try_docker(&self, arguments: &[&str]) -> Output {
+        Command::new("docker")
+            .args(arguments)
+            .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
+            .env("DOCKER_CONFIG", self.dir.path().join("client"))
+            // Without the daemon's own BuildKit there is nothing to install beside it.
+            .env("DOCKER_BUILDKIT", "0")
+            .output()
+            .expect("docker")
+    }
+
+    /// Makes an image of one layer from a directory.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn import(&self, name: &str, rootfs: &Path) {
+        let tar = self.file("rootfs.tar");
+        let rootfs = rootfs.display().to_string();
+        run("tar", &["-C", &rootfs, "--xattrs", "-cf", &tar, "."]);
+        self.docker(&["import", &tar, name]);
+        std::fs::remove_file(tar).expect("tar file");
+    }
+
+    /// Makes an image by a Dockerfile.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn build(&self, name: &str, dockerfile: &str) {
+        let context = tempfile::tempdir_in(self.dir.path()).expect("build context");
+        std::fs::write(context.path().join("Dockerfile"), dockerfile).expect("Dockerfile");
+        let context = context.path().display().to_string();
+        self.docker(&["build", "--network=none", "--tag", name, &context]);
+    }
+
+    /// Creates a container without a network; `options` come before the image's name. Returns its id.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn create(&self, name: &str, options: &[&str], image: &str, command: &[&str]) -> String {
+        self.make("create", &[], name, options, image, command)
+    }
+
+    /// Creates a container and starts it.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn run(&self, name: &str, options: &[&str], image: &str, command: &[&str]) -> String {
+        self.make("run", &["--detach"], name, options, image, command)
+    }
+
+    fn make(
+        &self,
+        verb: &str,
+        first: &[&str],
+        name: &str,
+        options: &[&str],
+        image: &str,
+        command: &[&str],
+    ) -> String {
+        let mut arguments = vec![verb];
+        arguments.extend(first);
+        arguments.extend(["--network=none", "--name", name]);
+        arguments.extend(options);
+        arguments.push(image);
+        arguments.extend(command);
+        self.docker(&arguments)
+    }
+
+    /// Runs a script in a running container.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn exec(&self, name: &str, script: &str) -> String {
+        self.docker(&["exec", name, "sh", "-euc", script])
+    }
+
+    /// Returns a container's id.
+    ///
+    /// # Panics
+    /// When there is no such container.
+    #[must_use]
+    pub fn id(&self, name: &str) -> String {
+        self.docker(&["inspect", "--type=container", "-f", "{{.Id}}", name])
+    }
+
+    /// Returns the directory of a container's writable layer, or with `-init` of the layer beneath.
+    ///
+    /// # Panics
+    /// When the layer database does not tell.
+    #[must_use]
+    pub fn layer(&self, id: &str, suffix: &str) -> PathBuf {
+        let driver = self.driver.as_str();
+        let record = format!("image/{driver}/layerdb/mounts/{id}/mount-id");
+        let name = std::fs::read_to_string(self.data_root().join(record)).expect("mount-id");
+        self.layer_dir(&format!("{name}{suffix}"))
+    }
+
+    /// Returns the directory of the layer of this name.
+    #[must_use]
+    pub fn layer_dir(&self, name: &str) -> PathBuf {
+        let place = match self.driver {
+            Driver::Overlay2 | Driver::Overlay2OnXfs => format!("overlay2/{name}/diff"),
+            Driver::Btrfs => format!("btrfs/subvolumes/{name}"),
+            Driver::Vfs => format!("vfs/dir/{name}"),
+        };
+        self.data_root().join(place)
+    }
+
+    /// Kills the daemon as a power cut would; its containers stay as they are.
+    ///
+    /// # Panics
+    /// When it does not go away.
+    pub fn kill(&mut self) {
+        if let Some(mut dockerd) = self.dockerd.take() {
+            dockerd.kill().expect("kill dockerd");
+            dockerd.wait().expect("dockerd ends");
+        }
+    }
+
+    /// Starts the daemon again after [`Dockerd::kill`].
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_again(&mut self) {
+        self.start_dockerd();
+    }
+
+    /// Returns the processes that belong to this daemon: shims, which name its directory on their
+    /// command line, and what runs in its containers.
+    fn processes(&self) -> Vec<i32> {
+        let tasks = self
+            .dir
+            .path()
+            .join("containerd/io.containerd.runtime.v2.task/moby");
+        let mut found = Vec::new();
+        for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
+            let pid = std::fs::read_to_string(task.path().join("init.pid"));
+            found.extend(pid.ok().and_then(|pid| pid.trim().parse::<i32>().ok()));
+        }
+        let dir = self.file("containerd.sock");
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = process
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            if line
+                .split(|b| *b == 0)
+                .any(|argument| argument == dir.as_bytes())
+            {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
+    /// Removes the sockets that killed shims leave in a directory that all containerds share.
+    fn remove_shim_sockets(&self) {
+        let tasks = self
+            .dir
+            .path()
+            .join("containerd/io.containerd.runtime.v2.task/moby");
+        for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
+            let address = std::fs::read_to_string(task.path().join("address")).unwrap_or_default();
+            if let Some(socket) = address.strip_prefix("unix://") {
+                drop(std::fs::remove_file(socket));
+            }
+        }
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        self.remove_shim_sockets();
+        let mut processes = self.processes();
+        // Without its daemon nobody starts a container again.
+        for mut daemon in [self.dockerd.take(), self.containerd.take()]
+            .into_iter()
+            .flatten()
+        {
+            drop(daemon.kill());
+            drop(daemon.wait());
+        }
+        let start = Instant::now();
+        while !processes.is_empty() && start.elapsed() < PATIENCE {
+            for pid in processes.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+                // It may have ended by itself.
+                kill_process(pid, Signal::KILL).ok();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            processes.retain(|pid| Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok());
+        }
+        unmount_beneath(&[self.dir.path(), &self.fs.path()]);
+    }
+}
+
+/// Unmounts everything beneath these directories, the last mount first. The directories themselves
+/// stay mounted.
+fn unmount_beneath(directories: &[&Path]) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .collect();
+    for point in points.iter().rev().map(Path::new) {
+        if directories
+            .iter()
+            .any(|dir| point.starts_with(dir) && point != *dir)
+        {
+            drop(
+                Command::new("umount")
+                    .args(["-l".as_ref(), point.as_os_str()])
+                    .stderr(Stdio::null())
+                    .status(),
+            );
+        }
+    }
+}
+
+/// Makes the rootfs of a small image: busybox and a few files. Returns its directory.
+///
+/// # Panics
+/// When a file cannot be made.
+#[must_use]
+pub fn small_rootfs() -> TempDir {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    crate::command::shell(&format!(
+        r#"cd "{}"
+        umask 022
+        chmod 755 .
+        mkdir -p bin etc usr/bin usr/lib home tmp var/empty
+        cp "$(command -v busybox)" bin/busybox
+        for name in $(busybox --list | grep -vx busybox); do ln -sf busybox bin/$name; done
+        printf 'root:x:0:0:root:/root:/bin/sh\ngames:x:5:60:games:/usr/games:/bin/false\n' > etc/passwd
+        printf 'shadow\n' > etc/shadow
+        chmod 640 etc/shadow
+        head -c 300000 /dev/urandom > usr/bin/tool
+        chmod 755 usr/bin/tool
+        ln -s tool usr/bin/link
+        printf 'library\n' > usr/lib/lib.so
+        find . -exec touch -h -d '2020-01-02 03:04:05.678901' {{}} +"#,
+        dir.path().display()
+    ));
+    dir
+}
+
+/// Looks at containers by name, at all of them without a name; returns what was measured and the gaps
+/// of the run.
+///
+/// # Errors
+/// The sentence, when the run could not be done.
+pub fn inspect(sources: Sources, names: &[&str]) -> Result<(Vec<Measurement>, Vec<Gap>), String> {
+    inspect_with(sources, names, Options::default())
+}
+
+/// The same in another way of comparing.
+///
+/// # Errors
+/// The sentence, when the run could not be done.
+pub fn inspect_with(
+    sources: Sources,
+    names: &[&str],
+    options: Options,
+) -> Result<(Vec<Measurement>, Vec<Gap>), String> {
+    let request = Request {
+        sources,
+        targets: names
+            .iter()
+            .map(|name| Target::Docker((*name).to_owned()))
+            .collect(),
+        paths: Vec::new(),
+        options,
+    };
+    let mut found = Vec::new();
+    let gaps = plimsoll_host::inspect::inspect(&request, &mut |m| found.push(m))
+        .map_err(|error| error.to_string())?;
+    Ok((found, gaps))
+}
+
+/// Looks at one container, of which everything must be seen.
+///
+/// # Panics
+/// When it is not found or there is a gap.
+#[must_use]
+pub fn inspect_one(sources: Sources, name: &str) -> Measurement {
+    let (mut found, gaps) = inspect(sources, &[name]).expect("inspect");
+    assert_eq!(gaps, [], "{name}");
+    let measurement = found.pop().expect("one container");
+    assert_eq!(measurement.gaps, [], "{name}");
+    measurement
+}
+
+/// Returns the changes that Docker did not make itself, in the form of [`crate::brute`].
+#[must_use]
+pub fn not_of_docker(measurement: &Measurement) -> Differences {
+    let made = &measurement.container.runtime_paths;
+    let changes: Vec<_> = measurement
+        .changes
+        .iter()
+        .filter(|change| !made.iter().any(|path| path.covers(change)))
+        .cloned()
+        .collect();
+    crate::brute::of_changes(&changes)
+}

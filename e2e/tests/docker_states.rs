@@ -1,0 +1,240 @@
+//! Each state of a container, with each storage driver: the same edits, the same exact changes.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use plimsoll_core::model::{EngineKind, State};
+use plimsoll_e2e::brute::Differences;
+use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect, inspect_one, not_of_docker, small_rootfs};
+use plimsoll_e2e::{program, require};
+use plimsoll_host::inspect::Sources;
+
+/// What a process in the container does: among it an edit that keeps size and mtime.
+const EDITS: &str = r"
+    touch -r /usr/bin/tool /tmp/ref
+    printf X | dd of=/usr/bin/tool bs=1 seek=100 conv=notrunc 2>/dev/null
+    touch -r /tmp/ref /usr/bin/tool
+    rm /tmp/ref
+    chmod 600 /etc/shadow
+    chown 1:1 /etc/passwd
+    rm /usr/lib/lib.so
+    ln -sf other /usr/bin/link
+    rmdir /var/empty
+    echo file > /var/empty
+    mkdir /home/new
+    echo new > /home/new/file
+";
+
+fn edited() -> Differences {
+    [
+        ("/etc/passwd", ('C', vec!["owner"])),
+        ("/etc/shadow", ('C', vec!["mode"])),
+        ("/home/new", ('A', vec![])),
+        ("/home/new/file", ('A', vec![])),
+        ("/usr/bin/link", ('C', vec!["target"])),
+        ("/usr/bin/tool", ('C', vec!["content"])),
+        ("/usr/lib/lib.so", ('D', vec![])),
+        ("/var/empty", ('T', vec![])),
+    ]
+    .map(|(path, what)| (path.to_owned(), what))
+    .into()
+}
+
+fn expect(sources: Sources, name: &str, state: State, engine: EngineKind, edits: &Differences) {
+    let measurement = inspect_one(sources, name);
+    assert_eq!(measurement.container.state, state, "{name}");
+    assert_eq!(measurement.engine, Some(engine), "{name}");
+    assert_eq!(not_of_docker(&measurement), *edits, "{name}, {state:?}");
+    let running = matches!(state, State::Running | State::Paused);
+    assert_eq!(measurement.container.pid.is_some(), running, "{name}");
+}
+
+fn states(driver: Driver, engine: EngineKind) {
+    require!(
+        "dockerd",
+        "containerd",
+        "docker",
+        "busybox",
+        "setpriv",
+        "mkfs.btrfs",
+        "mkfs.xfs"
+    );
+    let mut daemon = Dockerd::start(driver);
+    daemon.import("base", small_rootfs().path());
+    daemon.build(
+        "image",
+        "FROM base\nRUN echo second > /etc/second\nWORKDIR /srv/app",
+    );
+    let sleep = ["sleep", "1000"];
+    for name in ["running", "paused", "exited"] {
+        daemon.run(name, &[], "image", &sleep);
+        daemon.exec(name, EDITS);
+    }
+    daemon.docker(&["pause", "paused"]);
+    daemon.docker(&["stop", "--time=0", "exited"]);
+    daemon.create("created", &[], "image", &sleep);
+    daemon.run("untouched", &[], "image", &sleep);
+    let created = change_before_start(&daemon);
+
+    let edited = edited();
+    let cases = [
+        ("created", State::Created, &created),
+        ("running", State::Running, &edited),
+        ("paused", State::Paused, &edited),
+        ("exited", State::Exited, &edited),
+        ("untouched", State::Running, &Differences::new()),
+    ];
+    for (name, state, edits) in cases {
+        expect(daemon.live(), name, state, engine, edits);
+        expect(daemon.disk(), name, state, engine, edits);
+    }
+    // All at once, sorted by name.
+    let (all, gaps) = inspect(daemon.live(), &[]).expect("inspect");
+    let names: Vec<_> = all.iter().map(|m| m.container.display_name()).collect();
+    assert_eq!(
+        names,
+        ["created", "exited", "paused", "running", "untouched"]
+    );
+    assert_eq!(gaps, []);
+
+    daemon.kill();
+    let told = inspect(daemon.live(), &[]).unwrap_err();
+    assert!(told.starts_with("nobody answers at"), "{told}");
+    for (name, state, edits) in cases {
+        expect(daemon.disk(), name, state, engine, edits);
+    }
+    // The record still says that it runs; the process table knows better.
+    let pid = inspect_one(daemon.disk(), "running")
+        .container
+        .pid
+        .expect("its pid");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("pid")).expect("pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+    while Path::new(&format!("/proc/{}/exe", pid.as_raw_nonzero()))
+        .read_link()
+        .is_ok()
+    {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    expect(daemon.disk(), "running", State::Exited, engine, &edited);
+
+    daemon.start_again();
+    for (name, _, edits) in cases {
+        let measurement = inspect_one(daemon.live(), name);
+        assert_eq!(
+            not_of_docker(&measurement),
+            *edits,
+            "{name} after a restart"
+        );
+    }
+}
+
+/// Changes a container that was never started, as `docker cp` can.
+fn change_before_start(daemon: &Dockerd) -> Differences {
+    let tool = daemon.scratch().join("usr/bin/tool");
+    std::fs::create_dir_all(tool.parent().expect("parent")).expect("directory");
+    daemon.docker(&[
+        "cp",
+        "-a",
+        "created:/usr/bin/tool",
+        &tool.display().to_string(),
+    ]);
+    let shell = format!(
+        "cd {}; touch -r usr/bin/tool ref; printf X | dd of=usr/bin/tool bs=1 seek=100 conv=notrunc status=none
+         touch -r ref usr/bin/tool; mkdir home; echo new > home/new
+         tar --format=pax -cf change.tar usr/bin/tool home/new",
+        daemon.scratch().display()
+    );
+    plimsoll_e2e::command::shell(&shell);
+    let tar = std::fs::File::open(daemon.scratch().join("change.tar")).expect("tar");
+    let status = Command::new("docker")
+        .args(["cp", "-", "created:/"])
+        .env(
+            "DOCKER_HOST",
+            format!("unix://{}", daemon.socket().display()),
+        )
+        .stdin(Stdio::from(tar))
+        .status()
+        .expect("docker");
+    assert!(status.success());
+    [
+        ("/home/new", ('A', vec![])),
+        ("/usr/bin/tool", ('C', vec!["content"])),
+    ]
+    .map(|(path, what)| (path.to_owned(), what))
+    .into()
+}
+
+#[test]
+fn overlay2() {
+    states(Driver::Overlay2, EngineKind::Overlay);
+}
+
+#[test]
+fn overlay2_on_xfs() {
+    states(Driver::Overlay2OnXfs, EngineKind::Overlay);
+}
+
+#[test]
+fn btrfs() {
+    states(Driver::Btrfs, EngineKind::Btrfs);
+}
+
+/// The reason to be: an edit that `docker diff` does not show.
+fn headline(driver: Driver) {
+    require!(
+        "dockerd",
+        "containerd",
+        "docker",
+        "busybox",
+        "setpriv",
+        "mkfs.btrfs"
+    );
+    let daemon = Dockerd::start(driver);
+    daemon.import("image", small_rootfs().path());
+    daemon.run("web", &["--tmpfs", "/ref"], "image", &["sleep", "1000"]);
+    let check = || {
+        program::command()
+            .arg("check")
+            .arg("--docker-host")
+            .arg(daemon.socket())
+            .arg("web")
+            .output()
+            .expect("plimsoll")
+    };
+    let before = check();
+    assert_eq!(before.status.code(), Some(0), "{before:?}");
+    let already = daemon.docker(&["diff", "web"]);
+    daemon.exec(
+        "web",
+        "touch -r /etc/passwd /ref/time
+         sed s/^games:x:5:60:/games:x:0:00:/ /etc/passwd > /ref/new
+         cat /ref/new > /etc/passwd
+         touch -r /ref/time /etc/passwd",
+    );
+    let passwd = daemon.exec("web", "cat /etc/passwd");
+    assert!(passwd.contains("games:x:0:00:"), "{passwd}");
+    assert_eq!(
+        daemon.docker(&["diff", "web"]),
+        already,
+        "docker diff got better"
+    );
+    let after = check();
+    let told = String::from_utf8_lossy(&after.stdout);
+    assert_eq!(after.status.code(), Some(1), "{after:?}");
+    assert!(
+        told.lines()
+            .any(|l| l.trim_start().starts_with("C  /etc/passwd") && l.contains("content")),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_docker_diff_does_not_show_on_overlay2() {
+    headline(Driver::Overlay2);
+}
+
+#[test]
+fn what_docker_diff_does_not_show_on_btrfs() {
+    headline(Driver::Btrfs);
+}
