@@ -48,7 +48,6 @@ impl Runtime for Tree {
     fn locate(&self, _: &Container, plain: bool) -> Result<Located, RuntimeError> {
         if !plain && let Some(stack) = btrfs::stack_of_paths(&self.image, &self.container) {
             return Ok(Located {
-                runtime_paths: Vec::new(),
                 stack: LayerStack::Btrfs(stack),
                 gaps: Vec::new(),
                 runtime_paths: Vec::new(),
@@ -57,6 +56,7 @@ impl Runtime for Tree {
         let stack = PlainStack {
             image: open(&self.image)?,
             container: open(&self.container)?,
+            injected: None,
         };
         Ok(Located {
             stack: LayerStack::Plain(stack),
