@@ -4,6 +4,7 @@
 //! at a path: existence, type, content by SHA-256, permission bits, owner, link target, device
 //! numbers, extended attributes, and the inode flags immutable and append-only.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -23,8 +24,111 @@ pub type Differences = BTreeMap<String, (char, Vec<&'static str>)>;
 /// When something cannot be read.
 #[must_use]
 pub fn compare(image: &Path, container: &Path) -> Differences {
+    differences(&Tree::read(image), &Tree::read(container))
+}
+
+/// Everything there is to know of a tree, by path from its root: `/` is the root itself.
+#[derive(Debug, Clone)]
+pub struct Tree(BTreeMap<String, Facts>);
+
+/// What a process sees at one path.
+#[derive(Debug, Clone)]
+struct Facts {
+    kind: &'static str,
+    /// Size of a regular file, and where it is: it is read when, and only when, it must be.
+    content: Option<(u64, PathBuf)>,
+    digest: OnceCell<[u8; 32]>,
+    mode: u32,
+    owner: (u32, u32),
+    target: Option<PathBuf>,
+    device: Option<u64>,
+    flags: u32,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Facts {
+    fn same_content(&self, other: &Self) -> bool {
+        match (&self.content, &other.content) {
+            (Some((size, _)), Some((other_size, _))) => {
+                size == other_size && self.digest() == other.digest()
+            }
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    fn digest(&self) -> Option<&[u8; 32]> {
+        let (_, path) = self.content.as_ref()?;
+        Some(self.digest.get_or_init(|| digest(path)))
+    }
+}
+
+impl Tree {
+    /// Reads a whole tree; the content of its files is read when it is compared.
+    ///
+    /// # Panics
+    /// When something cannot be read.
+    #[must_use]
+    pub fn read(root: &Path) -> Self {
+        let mut tree = BTreeMap::new();
+        let mut todo = vec![(root.to_owned(), String::new())];
+        while let Some((path, shown)) = todo.pop() {
+            let Some(metadata) = stat(&path) else {
+                continue;
+            };
+            if metadata.is_dir() {
+                for name in names(&path) {
+                    let child =
+                        format!("{shown}/{}", plimsoll_core::model::escape(name.as_bytes()));
+                    todo.push((path.join(&name), child));
+                }
+            }
+            let facts = facts(&path, &metadata, shown.is_empty());
+            tree.insert(
+                if shown.is_empty() {
+                    "/".to_owned()
+                } else {
+                    shown
+                },
+                facts,
+            );
+        }
+        Self(tree)
+    }
+}
+
+/// Compares two trees that were read.
+#[must_use]
+pub fn differences(image: &Tree, container: &Tree) -> Differences {
     let mut out = Differences::new();
-    compare_object(image, container, "", &mut out);
+    let parent = |path: &str| match path.rfind('/') {
+        Some(0) => "/".to_owned(),
+        Some(at) => path[..at].to_owned(),
+        None => unreachable!("a path has a slash"),
+    };
+    // Whether both sides have this path, and every one above it, with the same type.
+    let mut common: BTreeMap<&str, bool> = BTreeMap::new();
+    let paths: BTreeSet<&String> = image.0.keys().chain(container.0.keys()).collect();
+    for path in paths {
+        let beneath_common =
+            path == "/" || common.get(parent(path).as_str()).copied().unwrap_or(false);
+        let (before, after) = (image.0.get(path), container.0.get(path));
+        let same_kind = before.map(|facts| facts.kind) == after.map(|facts| facts.kind);
+        common.insert(path, beneath_common && same_kind);
+        let found = match (before.filter(|_| beneath_common), after) {
+            (Some(_), None) => Some(('D', Vec::new())),
+            (None, Some(_)) => Some(('A', Vec::new())),
+            (Some(_), Some(_)) if !same_kind => Some(('T', Vec::new())),
+            (Some(before), Some(after)) => {
+                let aspects = aspects(before, after);
+                (!aspects.is_empty()).then_some(('C', aspects))
+            }
+            (None, None) => None,
+        };
+        if let Some(found) = found {
+            out.insert(path.clone(), found);
+        }
+    }
     out
 }
 
@@ -48,64 +152,6 @@ pub fn of_changes(changes: &[Change]) -> Differences {
         assert!(previous.is_none(), "{} is reported twice", change.path);
     }
     out
-}
-
-fn compare_object(image: &Path, container: &Path, path: &str, out: &mut Differences) {
-    let shown = if path.is_empty() { "/" } else { path };
-    match (stat(image), stat(container)) {
-        (None, None) => {}
-        (Some(_), None) => {
-            out.insert(shown.to_owned(), ('D', Vec::new()));
-        }
-        (None, Some(after)) => {
-            out.insert(shown.to_owned(), ('A', Vec::new()));
-            added_beneath(container, &after, path, out);
-        }
-        (Some(before), Some(after)) => {
-            let is_root = path.is_empty();
-            if kind(&before, image, is_root) != kind(&after, container, is_root) {
-                out.insert(shown.to_owned(), ('T', Vec::new()));
-                added_beneath(container, &after, path, out);
-                return;
-            }
-            let aspects = aspects(image, &before, container, &after);
-            if !aspects.is_empty() {
-                out.insert(shown.to_owned(), ('C', aspects));
-            }
-            if before.is_dir() {
-                let names: BTreeSet<OsString> =
-                    names(image).into_iter().chain(names(container)).collect();
-                for name in names {
-                    compare_object(
-                        &image.join(&name),
-                        &container.join(&name),
-                        &join(path, &name),
-                        out,
-                    );
-                }
-            }
-        }
-    }
-}
-
-fn added_beneath(container: &Path, after: &Metadata, path: &str, out: &mut Differences) {
-    if after.is_dir() {
-        for name in names(container) {
-            let child = container.join(&name);
-            let child_path = join(path, &name);
-            out.insert(child_path.clone(), ('A', Vec::new()));
-            added_beneath(
-                &child,
-                &stat(&child).expect("still there"),
-                &child_path,
-                out,
-            );
-        }
-    }
-}
-
-fn join(path: &str, name: &OsString) -> String {
-    format!("{path}/{}", plimsoll_core::model::escape(name.as_bytes()))
 }
 
 fn names(dir: &Path) -> Vec<OsString> {
@@ -151,36 +197,43 @@ fn kind(metadata: &Metadata, path: &Path, is_root: bool) -> &'static str {
     }
 }
 
-fn aspects(
-    image: &Path,
-    before: &Metadata,
-    container: &Path,
-    after: &Metadata,
-) -> Vec<&'static str> {
-    let mut found = Vec::new();
-    if before.is_file() && (before.len() != after.len() || digest(image) != digest(container)) {
-        found.push("content");
+fn facts(path: &Path, metadata: &Metadata, is_root: bool) -> Facts {
+    let file_type = metadata.file_type();
+    let is_device = file_type.is_char_device() || file_type.is_block_device();
+    Facts {
+        kind: kind(metadata, path, is_root),
+        content: metadata
+            .is_file()
+            .then(|| (metadata.len(), path.to_owned())),
+        digest: OnceCell::new(),
+        mode: metadata.permissions().mode() & 0o7777,
+        owner: (metadata.uid(), metadata.gid()),
+        target: metadata
+            .is_symlink()
+            .then(|| std::fs::read_link(path).expect("link")),
+        device: is_device.then(|| metadata.rdev()),
+        flags: if metadata.is_file() || metadata.is_dir() {
+            flags(path)
+        } else {
+            0
+        },
+        xattrs: xattrs(path),
     }
-    if before.permissions().mode() & 0o7777 != after.permissions().mode() & 0o7777 {
-        found.push("mode");
-    }
-    if (before.uid(), before.gid()) != (after.uid(), after.gid()) {
-        found.push("owner");
-    }
-    if xattrs(image) != xattrs(container) {
-        found.push("xattr");
-    }
-    if before.is_symlink() && std::fs::read_link(image).ok() != std::fs::read_link(container).ok() {
-        found.push("target");
-    }
-    let is_device = before.file_type().is_char_device() || before.file_type().is_block_device();
-    if is_device && before.rdev() != after.rdev() {
-        found.push("device");
-    }
-    if (before.is_file() || before.is_dir()) && flags(image) != flags(container) {
-        found.push("flags");
-    }
-    found
+}
+
+fn aspects(before: &Facts, after: &Facts) -> Vec<&'static str> {
+    [
+        ("content", !before.same_content(after)),
+        ("mode", before.mode != after.mode),
+        ("owner", before.owner != after.owner),
+        ("xattr", before.xattrs != after.xattrs),
+        ("target", before.target != after.target),
+        ("device", before.device != after.device),
+        ("flags", before.flags != after.flags),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
 }
 
 fn digest(path: &Path) -> [u8; 32] {

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use plimsoll_core::model::{Bytes, Container, escape};
 use plimsoll_core::report::v1;
 use plimsoll_host::inspect::Sources;
+use plimsoll_host::runtimes::docker::Docker;
 use plimsoll_host::runtimes::{Runtime, find};
 use plimsoll_host::{fs, privilege};
 use serde::Serialize;
@@ -18,8 +19,6 @@ use crate::error::{CliError, shown};
 use crate::output::Output;
 use crate::talk::Talk;
 
-/// Where Docker keeps its records when nothing else is said.
-const DATA_ROOT: &str = "var/lib/docker";
 /// Where Docker listens when nothing else is said.
 const SOCKET: &str = "/var/run/docker.sock";
 
@@ -164,41 +163,22 @@ fn socket(sources: &Sources) -> Check {
             let found = format!("{}: {error}", shown(&path));
             let status = if asked { Status::Missing } else { Status::Note };
             Check::new(NAME, status, found)
-                .remedy("none needed: the records on disk are read; or --docker-host unix:///path")
+                .remedy("the records on disk are read; another one is named by --docker-host")
         }
     }
 }
 
 fn data_root(sources: &Sources) -> Check {
     const NAME: &str = "Docker's data root";
-    let base = sources.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-    let path = sources
-        .data_root
-        .clone()
-        .unwrap_or_else(|| base.join(DATA_ROOT));
-    if let Err(error) = std::fs::read_dir(&path) {
-        let asked = sources.data_root.is_some();
-        let absent = error.kind() == std::io::ErrorKind::NotFound && !asked;
-        let status = if absent {
-            Status::Note
-        } else {
-            Status::Missing
-        };
-        return Check::new(NAME, status, format!("{}: {error}", shown(&path)))
-            .remedy("name it with --data-root; overlay: and tree: targets need none");
+    match Docker::find(sources) {
+        Ok(docker) => Check::new(NAME, Status::Ok, docker.describe()),
+        Err(error) => {
+            let asked = sources != &Sources::default();
+            let status = if asked { Status::Missing } else { Status::Note };
+            Check::new(NAME, status, error.to_string())
+                .remedy("overlay: and tree: targets need none")
+        }
     }
-    let drivers: Vec<String> = std::fs::read_dir(path.join("image"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    if drivers.is_empty() {
-        let found = format!("{}, without images of a storage driver", shown(&path));
-        return Check::new(NAME, Status::Note, found);
-    }
-    let drivers = escape(drivers.join(", ").as_bytes()).into_owned();
-    Check::new(NAME, Status::Ok, format!("{} ({drivers})", shown(&path)))
 }
 
 /// Looks for every container and for its layers, without comparing anything.
@@ -206,7 +186,8 @@ fn containers(sources: &Sources) -> Vec<Check> {
     const NAME: &str = "containers";
     let (found, gaps) = match find::containers(sources, &[]) {
         Ok(answer) => answer,
-        Err(error) => return vec![Check::new(NAME, Status::Note, error.to_string())],
+        // Told already, by the data root.
+        Err(_) => return Vec::new(),
     };
     let mut checks = vec![Check::new(
         NAME,

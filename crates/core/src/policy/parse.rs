@@ -318,4 +318,19 @@ gaps:
             assert_eq!(policy.lapsed(now).count(), 1, "{date}");
         }
     }
+
+    #[test]
+    fn the_examples_of_the_guide_are_policies() {
+        let guide = include_str!("../../../../docs/guide/policies.md");
+        let examples: Vec<&str> = guide
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .collect();
+        assert!(!examples.is_empty());
+        for example in examples {
+            let policy = Policy::parse(example).unwrap();
+            assert!(!policy.rules.is_empty());
+        }
+    }
 }
