@@ -107,6 +107,7 @@ impl BtrfsStack {
         Ok(PlainStack {
             image,
             container: open(&self.container)?,
+            injected: None,
         })
     }
 }
@@ -123,8 +124,19 @@ pub struct Subvolume {
 /// Two whole trees.
 #[derive(Debug)]
 pub struct PlainStack {
-    /// The image's tree.
+    /// The image's tree, or that of the layer that the runtime put over it.
     pub image: Layer,
     /// The container's tree.
     pub container: Layer,
+    /// The layer that the runtime put between image and container, where there is one.
+    pub injected: Option<Box<InjectedTree>>,
+}
+
+/// The tree of a layer that a runtime put between image and container.
+#[derive(Debug)]
+pub struct InjectedTree {
+    /// The image's tree, and in the container's place that layer's.
+    pub over_image: PlainStack,
+    /// What they may differ in.
+    pub paths: Vec<RuntimePath>,
 }

@@ -100,6 +100,12 @@ impl Run<'_> {
             }
             (LayerStack::Plain(stack), None | Some(EngineKind::Digest)) => {
                 self.digest(OverlayPair::plain(stack, confirm))?;
+                if let Some(injected) = &stack.injected {
+                    let trees = OverlayPair::plain(&injected.over_image, confirm);
+                    let (algorithm, jobs) = (self.options.algorithm, self.options.jobs);
+                    let found = self.run(&mut DigestPair::new(trees, algorithm, jobs));
+                    self.add_injected(found, &injected.paths);
+                }
                 Ok(EngineKind::Digest)
             }
             (stack, wanted) => Err(Trouble(format!(

@@ -56,6 +56,7 @@ impl Runtime for Tree {
         let stack = PlainStack {
             image: open(&self.image)?,
             container: open(&self.container)?,
+            injected: None,
         };
         Ok(Located {
             stack: LayerStack::Plain(stack),

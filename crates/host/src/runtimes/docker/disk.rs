@@ -46,6 +46,9 @@ impl From<std::io::Error> for RecordError {
             Some(Errno::LOOP | Errno::XDEV) => {
                 Self::Broken("a link stands in its path, which Docker never makes".into())
             }
+            Some(Errno::NOTDIR) => {
+                Self::Broken("not a directory, a link or a file stands there".into())
+            }
             _ => Self::Broken(error.to_string()),
         }
     }

@@ -13,7 +13,7 @@ use super::process;
 use crate::fs::Dir;
 use crate::layers::btrfs::subvolume;
 use crate::layers::{
-    BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume,
+    BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume,
 };
 use crate::runtimes::Located;
 use crate::runtimes::mountinfo::{Mount, OverlayMount};
@@ -240,7 +240,7 @@ fn last_two(path: &[u8]) -> Option<(&[u8], &[u8])> {
 fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let Wanted { root, layers, .. } = wanted;
     let anchor = root.need("btrfs/subvolumes")?;
-    let (image, _) = top_layer(layers)?;
+    let image = top_layer(layers)?;
     let find = |name: &LayerName| -> Result<Subvolume, RecordError> {
         let path = format!("btrfs/subvolumes/{name}");
         subvolume(&anchor, name.as_str().as_bytes(), root.show(&path))
@@ -289,17 +289,25 @@ fn subvolume_option(options: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// Two whole trees. There is no layer between them here: what it would hold is in the container's
-/// tree.
+/// Whole trees, each layer a copy of the one beneath with something changed in it.
 fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let Wanted { root, layers, .. } = wanted;
-    let (image, diff_id) = top_layer(layers)?;
+    // Which of the image's layers a file came from cannot be told from a copy of all of them.
+    let tree = |name: &LayerName| layer(root, &format!("vfs/dir/{name}"), None);
+    let image = tree(top_layer(layers)?)?;
+    let runtime_paths = followed(wanted.made, &[&image.dir]);
     let stack = PlainStack {
-        image: layer(root, &format!("vfs/dir/{image}"), Some(diff_id))?,
-        container: layer(root, &format!("vfs/dir/{}", layers.mount), None)?,
+        image: tree(&layers.init)?,
+        container: tree(&layers.mount)?,
+        injected: Some(Box::new(InjectedTree {
+            over_image: PlainStack {
+                image,
+                container: tree(&layers.init)?,
+                injected: None,
+            },
+            paths: injected::init_layer(),
+        })),
     };
-    let mut runtime_paths = injected::init_layer();
-    runtime_paths.extend(followed(wanted.made, &[&stack.image.dir]));
     Ok(Located {
         stack: LayerStack::Plain(stack),
         runtime_paths,
@@ -317,11 +325,11 @@ fn layer(root: &DataRoot, relative: &str, diff_id: Option<DiffId>) -> Result<Lay
 }
 
 /// Returns the top layer of an image: for drivers whose layers are whole trees, the image.
-fn top_layer(layers: &MountLayers) -> Result<(&LayerName, DiffId), RecordError> {
+fn top_layer(layers: &MountLayers) -> Result<&LayerName, RecordError> {
     layers
         .image
         .last()
-        .map(|(name, diff_id)| (name, *diff_id))
+        .map(|(name, _)| name)
         .ok_or_else(|| RecordError::Broken("its image has no layer to compare with".into()))
 }
 

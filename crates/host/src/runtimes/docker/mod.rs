@@ -112,6 +112,44 @@ impl Docker {
         Ok(Some((container, record)))
     }
 
+    /// Looks whether a container is still there, record and layers.
+    ///
+    /// Docker writes down that a container is dead before it takes the layers away, and takes the
+    /// layers away before the record (moby `daemon/delete.go`, `cleanupContainer`).
+    fn presence(&self, id: &ContainerId) -> Presence {
+        let broken = |error| match error {
+            RecordError::Absent => Presence::Leaving,
+            RecordError::Broken(why) => Presence::Unknown(why),
+        };
+        let root = match self.root_of(id) {
+            Ok(root) => root,
+            Err(RuntimeError::Gone) => return Presence::Leaving,
+            Err(error) => return Presence::Unknown(error.to_string()),
+        };
+        let record = match root.record(id) {
+            Ok(record) => record,
+            Err(error) => return broken(error),
+        };
+        if matches!(record.state.state(), State::Removing | State::Dead) {
+            return Presence::Leaving;
+        }
+        let Some(driver) = Driver::parse(&record.driver) else {
+            return Presence::Here;
+        };
+        match layerdb::mount_name(root, driver.as_str(), id) {
+            Ok(_) => Presence::Here,
+            // Gone since the record was read, or missing from a container that is not being removed.
+            Err(RecordError::Absent) => match root.record(id) {
+                Ok(record) if !matches!(record.state.state(), State::Removing | State::Dead) => {
+                    Presence::Unknown("the layer database does not have it".into())
+                }
+                Ok(_) => Presence::Leaving,
+                Err(error) => broken(error),
+            },
+            Err(error) => broken(error),
+        }
+    }
+
     /// Returns the data root that holds a container.
     fn root_of(&self, id: &ContainerId) -> Result<&DataRoot, RuntimeError> {
         for root in &self.source.roots {
@@ -152,7 +190,10 @@ impl Docker {
         for (container, driver) in found {
             // A daemon knows nothing of containers of a storage driver that it does not use.
             let is_listed = listed.iter().any(|l| l.id == container.id.as_str());
-            if !is_listed && *driver == info.driver && self.vanished(container).is_none() {
+            if !is_listed
+                && *driver == info.driver
+                && !matches!(self.presence(&container.id), Presence::Leaving)
+            {
                 gaps.push(gap_of(
                     &container.id,
                     "its data root has this container, the daemon does not",
@@ -235,9 +276,9 @@ impl Runtime for Docker {
         let id = &container.id;
         let root = self.root_of(id)?;
         // What is missing from a container that is being removed is no contradiction.
-        let failed = |error| match self.vanished(container) {
-            Some(_) => RuntimeError::Gone,
-            None => inconsistent(error),
+        let failed = |error| match self.presence(id) {
+            Presence::Leaving => RuntimeError::Gone,
+            Presence::Here | Presence::Unknown(_) => inconsistent(error),
         };
         let record = root.record(id).map_err(failed)?;
         let driver = Driver::parse(&record.driver)
@@ -262,31 +303,27 @@ impl Runtime for Docker {
         Ok(located)
     }
 
-    /// Docker writes down that it is removing a container before it takes the layers away, and takes
-    /// the layers away before the record.
     fn vanished(&self, container: &Container) -> Option<Gap> {
-        let id = &container.id;
-        let gap = |why: &str| Some(gap_of(id, why));
-        let root = match self.root_of(id) {
-            Ok(root) => root,
-            Err(RuntimeError::Gone) => return gap("the container was removed during the check"),
-            Err(error) => return gap(&error.to_string()),
-        };
-        let record = match root.record(id) {
-            Ok(record) => record,
-            Err(RecordError::Absent) => return gap("the container was removed during the check"),
-            Err(RecordError::Broken(why)) => return gap(&why),
-        };
-        if matches!(record.state.state(), State::Removing | State::Dead) {
-            return gap("the container is being removed");
-        }
-        let driver = Driver::parse(&record.driver)?;
-        match layerdb::mount_name(root, driver.as_str(), id) {
-            Ok(_) => None,
-            Err(RecordError::Absent) => gap("the container was removed during the check"),
-            Err(RecordError::Broken(why)) => gap(&why),
+        match self.presence(&container.id) {
+            Presence::Here => None,
+            Presence::Leaving => Some(gap_of(
+                &container.id,
+                "the container was removed during the check",
+            )),
+            Presence::Unknown(why) => Some(gap_of(&container.id, &why)),
         }
     }
+}
+
+/// Whether a container is (still) there.
+#[derive(Debug)]
+enum Presence {
+    /// It is.
+    Here,
+    /// It is gone, or being removed: its layers may be there in part.
+    Leaving,
+    /// Its records do not tell, and why.
+    Unknown(String),
 }
 
 /// An image's layers, and what is wrong with how they are known.
@@ -346,7 +383,7 @@ fn contradiction(what: &str, record: &str, daemon: &str) -> Gap {
 
 fn inconsistent(error: RecordError) -> RuntimeError {
     RuntimeError::Inconsistent(match error {
-        RecordError::Absent => "a record is missing".into(),
+        RecordError::Absent => "the layer database does not have it".into(),
         RecordError::Broken(why) => why,
     })
 }
