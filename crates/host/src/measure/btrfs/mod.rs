@@ -10,13 +10,14 @@
 //! directory elsewhere on the file system, content, where it must be read, from the device.
 
 mod candidates;
+mod checksums;
+mod compression;
 mod content;
 mod device;
 mod extents;
 mod names;
 
 use std::ops::ControlFlow;
-use std::rc::Rc;
 
 use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath};
 
@@ -24,14 +25,13 @@ use self::candidates::Candidates;
 use self::device::Devices;
 use super::{Confirm, Content, Listing, Names, Pair, Side, Trouble};
 use crate::fs::btrfs::decode::{
-    self, DIR_INDEX, EXTENT_DATA, FileExtent, Inode, Location, Place, Root, XATTR_ITEM,
+    self, EXTENT_DATA, FileExtent, Inode, Location, Place, Root, XATTR_ITEM,
 };
-use crate::fs::btrfs::{ROOT_DIRECTORY, Trees};
+use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::fs::{Dir, LINK_LIMIT};
 use crate::layers::Subvolume;
 
-/// Names that one call of `list` adds at most.
-const LIST_PORTION: usize = 65_536;
+pub use self::names::Cursor;
 
 /// Items asked for at once.
 const BATCH: u32 = 4096;
@@ -51,7 +51,7 @@ pub struct BtrfsPair<'s> {
     made: plimsoll_core::model::Timestamp,
     /// What may differ; `None` when only some paths are asked for, and each is looked at by itself.
     candidates: Option<Candidates>,
-    /// Inodes that changed in the image's subvolume since.
+    /// Inodes that changed in the image's subvolume since, as far as they were looked at.
     moved: Vec<u64>,
     confirm: Confirm,
     bytes_read: u64,
@@ -64,14 +64,6 @@ pub struct Node {
     number: u64,
     item: Inode,
     file_type: FileType,
-}
-
-/// Where a listing stands.
-#[derive(Debug, Default)]
-pub struct Cursor {
-    next: u64,
-    /// The names that differ, once they were found.
-    differing: Option<Rc<[Box<[u8]>]>>,
 }
 
 /// What the trees are asked for.
@@ -127,8 +119,7 @@ impl<'s> BtrfsPair<'s> {
         let (candidates, moved) = match scope {
             Scope::Paths => (None, Vec::new()),
             Scope::Everything => {
-                let (candidates, moved) =
-                    Candidates::find(&mut trees, looked_at, container.id, image.id, base)?;
+                let (candidates, moved) = Candidates::find(&mut trees, looked_at, image.id, base)?;
                 (Some(candidates), moved)
             }
         };
@@ -148,21 +139,66 @@ impl<'s> BtrfsPair<'s> {
     }
 
     /// Returns the number of inodes of the image's subvolume that changed after the container was made
-    /// from it, reads aside: the reference is then not what the container started from.
+    /// from it, reads aside: the reference is then not what the container started from. Of some paths
+    /// alone, only the inodes on the way to them count.
     ///
     /// # Errors
     /// [`Trouble`] when one cannot be read.
     pub fn reference_moved(&mut self) -> Result<usize, Trouble> {
         let mut moved = 0;
-        for number in std::mem::take(&mut self.moved) {
-            // A read moves the access time alone; everything else moves the change time, which nobody
-            // can set.
-            let inode = self.trees.inode(self.image, number)?;
-            if inode.is_none_or(|inode| inode.ctime >= self.made) {
+        let mut numbers = std::mem::take(&mut self.moved);
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in numbers {
+            if self.has_moved(number)? {
                 moved += 1;
             }
         }
         Ok(moved)
+    }
+
+    /// Whether an inode of the image's subvolume is another one now, or has other content or attributes,
+    /// than when the container was made.
+    fn has_moved(&mut self, number: u64) -> Result<bool, Trouble> {
+        // A read moves the access time alone; everything else moves the change time, which nobody can
+        // set.
+        let Some(inode) = self.trees.inode(self.image, number)? else {
+            return Ok(true);
+        };
+        if inode.generation > self.base || inode.ctime >= self.made {
+            return Ok(true);
+        }
+        // A store that was under way when the snapshot was made moves nothing but the extents, as do
+        // defragmenting and deduplicating. Where the container still has what it started with, a
+        // comparison tells them apart.
+        let newer = |extent: &FileExtent| extent.generation > self.base;
+        let mut moved = false;
+        let range = ((number, EXTENT_DATA, 0), (number, EXTENT_DATA, u64::MAX));
+        self.trees
+            .each(self.image, range, self.base + 1, BATCH, |item| {
+                moved = FileExtent::decode(item.data).is_none_or(|extent| newer(&extent));
+                match moved {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            })?;
+        if !moved {
+            return Ok(false);
+        }
+        let (image, container) = (
+            self.node(self.image, number)?,
+            self.node(self.container, number)?,
+        );
+        Ok(match (image, container) {
+            (Some(image), Some(container))
+                if self.one_inode(&image, &container)
+                    && container.item.transid <= self.base
+                    && image.item.size == container.item.size =>
+            {
+                self.same_content(&image, &container)? != Content::Same
+            }
+            _ => true,
+        })
     }
 
     /// Whether the container's subvolume is still there.
@@ -229,52 +265,29 @@ impl Pair for BtrfsPair<'_> {
         out: &mut Names,
     ) -> Result<bool, Trouble> {
         match what {
-            Listing::Suspects { image, container } => {
-                let names = match &cursor.differing {
-                    Some(names) => Rc::clone(names),
-                    None => self.differing_names(image, container)?,
-                };
-                let from = usize::try_from(cursor.next).unwrap_or(usize::MAX);
-                for name in names.iter().skip(from).take(LIST_PORTION) {
-                    out.push(name);
-                    cursor.next += 1;
-                }
-                let more = cursor.next < names.len() as u64;
-                cursor.differing = Some(names);
-                Ok(more)
-            }
-            Listing::All { dir, .. } => {
-                if dir.number == PLACEHOLDER {
-                    return Ok(false);
-                }
-                let range = (
-                    (dir.number, DIR_INDEX, cursor.next),
-                    (dir.number, DIR_INDEX, u64::MAX),
-                );
-                let mut more = false;
-                self.trees.each(dir.tree, range, 0, BATCH, |item| {
-                    if out.len() >= LIST_PORTION {
-                        more = true;
-                        return ControlFlow::Break(());
-                    }
-                    cursor.next = item.offset.saturating_add(1);
-                    for entry in decode::dir_entries(item.data) {
-                        out.push(entry.name);
-                    }
-                    ControlFlow::Continue(())
-                })?;
-                Ok(more)
-            }
+            Listing::Suspects { image, container } => self.suspects(image, container, cursor, out),
+            Listing::All { dir, .. } => self.every_name(dir, cursor, out),
         }
     }
 
-    fn lookup(&mut self, _: Side, dir: &Node, name: &[u8]) -> Result<Option<Node>, Trouble> {
+    fn lookup(&mut self, side: Side, dir: &Node, name: &[u8]) -> Result<Option<Node>, Trouble> {
         if !dir.file_type.has_entries() || dir.number == PLACEHOLDER {
             return Ok(None);
         }
         match self.trees.entry(dir.tree, dir.number, name)? {
             None => Ok(None),
-            Some(Location::Inode(number)) => self.node(dir.tree, number),
+            Some(Location::Inode(number)) => {
+                let node = self.node(dir.tree, number)?;
+                // Where everything is looked at, the search has told which ones changed.
+                if let Some(node) = &node
+                    && side == Side::Image
+                    && self.candidates.is_none()
+                    && node.item.transid > self.base
+                {
+                    self.moved.push(number);
+                }
+                Ok(node)
+            }
             Some(Location::Subvolume(id)) => {
                 let parent = if dir.tree == self.container {
                     self.nesting
@@ -355,14 +368,19 @@ impl Pair for BtrfsPair<'_> {
             (node.number, XATTR_ITEM, 0),
             (node.number, XATTR_ITEM, u64::MAX),
         );
+        let mut odd = false;
         self.trees.each(node.tree, range, 0, BATCH, |item| {
-            xattrs.extend(
-                decode::dir_entries(item.data)
-                    // Properties of Btrfs are kept as attributes too; what reads them is not content.
-                    .map(|entry| (Bytes::from(entry.name), Bytes::from(entry.value))),
-            );
+            for entry in decode::dir_entries(item.data) {
+                match entry {
+                    Some(entry) => xattrs.push((entry.name.into(), entry.value.into())),
+                    None => odd = true,
+                }
+            }
             ControlFlow::Continue(())
         })?;
+        if odd {
+            return Err(TreeError::Undecodable(node.tree).into());
+        }
         xattrs.sort();
         Ok(xattrs)
     }
@@ -392,10 +410,8 @@ impl Pair for BtrfsPair<'_> {
         if inherited.generation != container.item.generation {
             return None;
         }
-        let (parent, name) = candidates::names_of(&mut self.trees, self.image, container.number)
-            .ok()?
-            .into_iter()
-            .next()?;
+        let names = self.trees.names(self.image, container.number).ok()?;
+        let (parent, name) = names.into_iter().next()?;
         let still = self.trees.entry(self.container, parent, &name).ok()?;
         if still == Some(Location::Inode(container.number)) {
             return None;
@@ -406,10 +422,7 @@ impl Pair for BtrfsPair<'_> {
             if names.len() > LINK_LIMIT {
                 return None;
             }
-            let (parent, name) = candidates::names_of(&mut self.trees, self.image, dir)
-                .ok()?
-                .into_iter()
-                .next()?;
+            let (parent, name) = self.trees.names(self.image, dir).ok()?.into_iter().next()?;
             names.push(name);
             dir = parent;
         }
