@@ -16,6 +16,7 @@ pub mod loopfs;
 pub mod operations;
 pub mod overlay;
 pub mod program;
+pub mod torture;
 
 /// Whether this run must not skip anything.
 #[must_use]
