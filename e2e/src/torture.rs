@@ -350,12 +350,12 @@ impl Step {
             Call::MakeDirectory => std::fs::create_dir(path)?,
             Call::RemoveDirectory => std::fs::remove_dir(path)?,
             Call::RemoveTree => {
-                if self.path != "." && n % 8 == 0 {
+                if self.path != "." && n.is_multiple_of(8) {
                     std::fs::remove_dir_all(path)?;
                 }
             }
             Call::CopyTree => {
-                if self.path != "." && n % 16 == 0 {
+                if self.path != "." && n.is_multiple_of(16) {
                     let copy = root.join("copy.torture");
                     let cp = |from: &Path, to: &Path| {
                         std::process::Command::new("cp")

@@ -59,11 +59,22 @@ pub(crate) struct Inode {
     pub(crate) mode: u32,
     pub(crate) rdev: u64,
     pub(crate) flags: u64,
+    /// Counts changes, also those that move no time.
+    pub(crate) sequence: u64,
     pub(crate) ctime: Timestamp,
     pub(crate) mtime: Timestamp,
 }
 
 impl Inode {
+    /// Whether nothing happened between the two but reading: the access time is not kept here, and it
+    /// moves only the transaction with it.
+    pub(crate) fn same_but_read(&self, other: &Self) -> bool {
+        Self {
+            transid: other.transid,
+            ..*self
+        } == *other
+    }
+
     pub(crate) fn decode(data: &[u8]) -> Option<Self> {
         Some(Self {
             generation: u64_at(data, 0)?,
@@ -75,6 +86,7 @@ impl Inode {
             mode: u32_at(data, 52)?,
             rdev: u64_at(data, 56)?,
             flags: u64_at(data, 64)?,
+            sequence: u64_at(data, 72)?,
             ctime: time_at(data, 124)?,
             mtime: time_at(data, 136)?,
         })

@@ -18,7 +18,7 @@ mod names;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath};
+use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath, Timestamp};
 
 use self::candidates::Candidates;
 use self::device::Devices;
@@ -48,7 +48,7 @@ pub struct BtrfsPair<'s> {
     /// Transaction in which the container's became a snapshot of the image's.
     base: u64,
     /// When that was.
-    made: plimsoll_core::model::Timestamp,
+    made: Timestamp,
     /// What may differ; `None` when only some paths are asked for, and each is looked at by itself.
     candidates: Option<Candidates>,
     /// Inodes that changed in the image's subvolume since.
@@ -155,12 +155,20 @@ impl<'s> BtrfsPair<'s> {
     pub fn reference_moved(&mut self) -> Result<usize, Trouble> {
         let mut moved = 0;
         for number in std::mem::take(&mut self.moved) {
-            // A read moves the access time alone; everything else moves the change time, which nobody
-            // can set.
-            let inode = self.trees.inode(self.image, number)?;
-            if inode.is_none_or(|inode| inode.ctime >= self.made) {
-                moved += 1;
-            }
+            let now = self.trees.inode(self.image, number)?;
+            let inherited = self
+                .trees
+                .inode(self.container, number)?
+                .filter(|inode| inode.transid <= self.base);
+            let only_read = match (now, inherited) {
+                // The container still has the inode as it was then.
+                (Some(now), Some(then)) => now.same_but_read(&then),
+                // A read moves the access time alone, everything else the change time, which nobody can
+                // set. The two clocks compared here may be a tick apart.
+                (Some(now), None) => now.ctime < later(self.made, TICK_NANOSECONDS),
+                (None, _) => false,
+            };
+            moved += usize::from(!only_read);
         }
         Ok(moved)
     }
@@ -204,6 +212,17 @@ impl<'s> BtrfsPair<'s> {
             && container.tree == self.container
             && image.number == container.number
             && image.item.generation == container.item.generation
+    }
+}
+
+/// Longest time between two ticks of the kernel's coarse clock, which stamps new subvolumes.
+const TICK_NANOSECONDS: u32 = 10_000_000;
+
+fn later(time: Timestamp, nanoseconds: u32) -> Timestamp {
+    let sum = time.nanoseconds.saturating_add(nanoseconds);
+    Timestamp {
+        seconds: time.seconds.saturating_add(i64::from(sum / 1_000_000_000)),
+        nanoseconds: sum % 1_000_000_000,
     }
 }
 
