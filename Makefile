@@ -1,6 +1,7 @@
 # make demo         see what it finds, on a throwaway container (root; no Docker, no registry)
 # make docker-demo  the same on a real dockerd with overlay2 and with Btrfs (root)
 # make test         everything CI checks; installs what is missing from Debian's packages
+# make torture     random operations against brute force: STEPS=1000000 SEED=7
 # make check        the quick part of it, without root
 
 CARGO ?= cargo
@@ -8,7 +9,10 @@ DENY := target/tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 PROGRAM := target/release/plimsoll
 
-.PHONY: build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+STEPS ?= 100000
+SEED ?= 1
+
+.PHONY: torture build demo docker-demo test packages check format lint tidy deny unit e2e schema man
 
 build:
 	$(CARGO) build --release --locked --package plimsoll
@@ -48,6 +52,11 @@ e2e:
 	@if [ "$$(id -u)" -ne 0 ]; then echo "not root: the tests on real file systems are skipped"; fi
 	$(CARGO) build --locked --package plimsoll
 	$(CARGO) test --package plimsoll-e2e --locked
+
+# Random operations against brute force, as many and from the seed you like.
+torture:
+	PLIMSOLL_TORTURE_STEPS=$(STEPS) PLIMSOLL_TORTURE_SEED=$(SEED) \
+	    $(CARGO) test --release --package plimsoll-e2e --locked --test torture -- --nocapture
 
 deny: $(DENY)
 	$(DENY) check --hide-inclusion-graph bans licenses sources

@@ -10,12 +10,14 @@
 )]
 
 pub mod brute;
+pub mod btrfs;
 pub mod command;
 pub mod dockerd;
 pub mod loopfs;
 pub mod operations;
 pub mod overlay;
 pub mod program;
+pub mod torture;
 
 /// Whether this run must not skip anything.
 #[must_use]

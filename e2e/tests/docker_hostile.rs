@@ -433,7 +433,7 @@ fn lying(driver: Driver, cases: &[&[Case]]) {
             wrong.push(format!("{name}: the other container is not listed"));
         }
         shell(&format!(
-            "cd {root}; rm -rf btrfs/subvolumes/plain; for away in $(find . -maxdepth 4 -name '*.away'); do rm -rf ${{away%.away}}; mv $away ${{away%.away}}; done
+            "cd {root}; rm -rf btrfs/subvolumes/plain; for away in $(find . -maxdepth 3 -name '*.away'); do rm -rf ${{away%.away}}; mv $away ${{away%.away}}; done
              rm -rf containers image; [ {parts:?} = 'containers image' ] || rm -rf overlay2
              tar --xattrs --xattrs-include='*' -xf {}",
             spare.display()

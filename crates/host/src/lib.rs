@@ -8,6 +8,7 @@
 //!
 //! `runtimes` names no engine, `measure` names no runtime; every access to a file goes through `fs`.
 
+mod freeze;
 pub mod fs;
 pub mod inspect;
 pub mod layers;

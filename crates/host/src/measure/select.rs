@@ -15,6 +15,7 @@ use super::digest::{DigestPair, Readable};
 use super::outcome::{Limits, Outcome};
 use super::overlay::OverlayPair;
 use super::{Options, Pair, Trouble, paths, walk};
+use crate::freeze;
 use crate::layers::btrfs::Snapshot;
 use crate::layers::{BtrfsStack, LayerStack, OverlayStack, Subvolume};
 
@@ -33,7 +34,23 @@ pub fn measure(
         outcome: Outcome::default(),
         cost: Cost::default(),
     };
-    let engine = match run.compare(stack) {
+    let by_snapshot =
+        matches!(stack, LayerStack::Btrfs(_)) && options.engine != Some(EngineKind::Digest);
+    let mut unsteady = None;
+    let frozen = match options.atomic && !by_snapshot {
+        true => freeze::freeze(&container).unwrap_or_else(|why| {
+            unsteady = Some(Gap::new(
+                "atomic",
+                format!("the container could not be held still: {why}"),
+            ));
+            None
+        }),
+        false => None,
+    };
+    let compared = run.compare(stack);
+    drop(frozen);
+    run.outcome.gaps.extend(unsteady);
+    let engine = match compared {
         Ok(engine) => Some(engine),
         Err(trouble) => {
             run.outcome.gaps.push(Gap::new("layers", trouble.0));

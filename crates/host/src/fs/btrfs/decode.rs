@@ -64,6 +64,15 @@ pub(crate) struct Inode {
 }
 
 impl Inode {
+    /// Whether nothing happened between the two but reading, and what changes neither attributes nor
+    /// any time: the access time is not kept here.
+    pub(crate) fn same_but_read(&self, other: &Self) -> bool {
+        Self {
+            transid: other.transid,
+            ..*self
+        } == *other
+    }
+
     pub(crate) fn decode(data: &[u8]) -> Option<Self> {
         Some(Self {
             generation: u64_at(data, 0)?,

@@ -19,7 +19,7 @@ mod names;
 
 use std::ops::ControlFlow;
 
-use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath};
+use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath, Timestamp};
 
 use self::candidates::Candidates;
 use self::device::Devices;
@@ -48,7 +48,7 @@ pub struct BtrfsPair<'s> {
     /// Transaction in which the container's became a snapshot of the image's.
     base: u64,
     /// When that was.
-    made: plimsoll_core::model::Timestamp,
+    made: Timestamp,
     /// What may differ; `None` when only some paths are asked for, and each is looked at by itself.
     candidates: Option<Candidates>,
     /// Inodes that changed in the image's subvolume since, as far as they were looked at.
@@ -160,45 +160,44 @@ impl<'s> BtrfsPair<'s> {
     /// Whether an inode of the image's subvolume is another one now, or has other content or attributes,
     /// than when the container was made.
     fn has_moved(&mut self, number: u64) -> Result<bool, Trouble> {
-        // A read moves the access time alone; everything else moves the change time, which nobody can
-        // set.
-        let Some(inode) = self.trees.inode(self.image, number)? else {
+        let Some(now) = self.node(self.image, number)? else {
             return Ok(true);
         };
-        if inode.generation > self.base || inode.ctime >= self.made {
+        if now.item.generation > self.base {
             return Ok(true);
         }
-        // A store that was under way when the snapshot was made moves nothing but the extents, as do
-        // defragmenting and deduplicating. Where the container still has what it started with, a
-        // comparison tells them apart.
-        let newer = |extent: &FileExtent| extent.generation > self.base;
-        let mut moved = false;
-        let range = ((number, EXTENT_DATA, 0), (number, EXTENT_DATA, u64::MAX));
-        self.trees
-            .each(self.image, range, self.base + 1, BATCH, |item| {
-                moved = FileExtent::decode(item.data).is_none_or(|extent| newer(&extent));
-                match moved {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
+        let inherited = self.node(self.container, number)?;
+        match inherited.filter(|inode| inode.item.transid <= self.base) {
+            // The container still has the inode as it was then. A store that was under way when the
+            // snapshot was made may have moved nothing but the extents since, and so may defragmenting
+            // and deduplicating have.
+            Some(then) if then.item.generation == now.item.generation => {
+                if !now.item.same_but_read(&then.item) {
+                    return Ok(true);
                 }
-            })?;
-        if !moved {
-            return Ok(false);
-        }
-        let (image, container) = (
-            self.node(self.image, number)?,
-            self.node(self.container, number)?,
-        );
-        Ok(match (image, container) {
-            (Some(image), Some(container))
-                if self.one_inode(&image, &container)
-                    && container.item.transid <= self.base
-                    && image.item.size == container.item.size =>
-            {
-                self.same_content(&image, &container)? != Content::Same
+                Ok(now.file_type == FileType::File
+                    && self.has_newer_extents(number)?
+                    && self.same_content(&now, &then)? != Content::Same)
             }
-            _ => true,
-        })
+            // A read moves the access time alone, everything else the change time, which nobody can set.
+            // The two clocks compared here may be a tick apart.
+            _ => Ok(now.item.ctime >= later(self.made, TICK_NANOSECONDS)
+                || self.has_newer_extents(number)?),
+        }
+    }
+
+    fn has_newer_extents(&mut self, number: u64) -> Result<bool, Trouble> {
+        let mut newer = false;
+        let range = ((number, EXTENT_DATA, 0), (number, EXTENT_DATA, u64::MAX));
+        let (image, base) = (self.image, self.base);
+        self.trees.each(image, range, base + 1, BATCH, |item| {
+            newer = FileExtent::decode(item.data).is_none_or(|extent| extent.generation > base);
+            match newer {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        Ok(newer)
     }
 
     /// Whether the container's subvolume is still there.
@@ -240,6 +239,17 @@ impl<'s> BtrfsPair<'s> {
             && container.tree == self.container
             && image.number == container.number
             && image.item.generation == container.item.generation
+    }
+}
+
+/// Longest time between two ticks of the kernel's coarse clock, which stamps new subvolumes.
+const TICK_NANOSECONDS: u32 = 10_000_000;
+
+fn later(time: Timestamp, nanoseconds: u32) -> Timestamp {
+    let sum = time.nanoseconds.saturating_add(nanoseconds);
+    Timestamp {
+        seconds: time.seconds.saturating_add(i64::from(sum / 1_000_000_000)),
+        nanoseconds: sum % 1_000_000_000,
     }
 }
 

@@ -1,0 +1,123 @@
+//! Holding a container's processes still while it is looked at. This writes to its cgroup.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use plimsoll_core::model::{Container, State};
+
+/// How long processes may take to stop. One inside a long write stops only after it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the two kinds of hierarchy are mounted.
+const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+const FREEZER: &str = "/sys/fs/cgroup/freezer";
+
+/// A frozen cgroup, thawed on drop.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    file: PathBuf,
+    thaw: &'static str,
+}
+
+/// Freezes the cgroup of a running container and waits until every process in it has stopped;
+/// `None` when there is nothing to stop: it does not run, or is paused already.
+///
+/// # Errors
+/// A sentence, when the container runs and cannot be held still.
+pub(crate) fn freeze(container: &Container) -> Result<Option<Frozen>, String> {
+    let Some(pid) = container.pid.filter(|_| container.state == State::Running) else {
+        return match container.state {
+            State::Running | State::Unknown => {
+                Err("it has no process by which its cgroup could be found".into())
+            }
+            _ => Ok(None),
+        };
+    };
+    let text = crate::fs::read_small_bytes(format!("/proc/{pid}/cgroup"))
+        .map_err(|e| format!("its cgroup: {e}"))?;
+    let own = |path: &[u8]| {
+        // Freezing any other cgroup could stop the host.
+        let named = path
+            .windows(container.id.as_str().len())
+            .any(|part| part == container.id.as_str().as_bytes());
+        named && !path.split(|b| *b == b'/').any(|part| part == b"..")
+    };
+    for line in text.split(|b| *b == b'\n') {
+        let mut fields = line.splitn(3, |b| *b == b':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        if !own(path) {
+            continue;
+        }
+        let beneath = |root: &str| -> PathBuf {
+            let path = path.strip_prefix(b"/").unwrap_or(path);
+            Path::new(root).join(std::ffi::OsStr::from_bytes(path))
+        };
+        if controllers.is_empty() {
+            for root in UNIFIED {
+                let dir = beneath(root);
+                if dir.join("cgroup.freeze").exists() {
+                    let events = dir.join("cgroup.events");
+                    let frozen = Frozen {
+                        file: dir.join("cgroup.freeze"),
+                        thaw: "0",
+                    };
+                    return frozen.stop("1", &events, "frozen 1").map(Some);
+                }
+            }
+        } else if controllers
+            .split(|b| *b == b',')
+            .any(|name| name == b"freezer")
+        {
+            let file = beneath(FREEZER).join("freezer.state");
+            if file.exists() {
+                let frozen = Frozen {
+                    file: file.clone(),
+                    thaw: "THAWED",
+                };
+                return frozen.stop("FROZEN", &file, "FROZEN").map(Some);
+            }
+        }
+    }
+    Err(format!(
+        "no cgroup of process {pid} is the container's own and can be frozen"
+    ))
+}
+
+impl Frozen {
+    /// Freezes, and waits until `state` says `reached`. When that does not come, dropping it thaws.
+    fn stop(self, freeze: &str, state: &Path, reached: &str) -> Result<Self, String> {
+        write(&self.file, freeze)?;
+        let start = Instant::now();
+        loop {
+            let now =
+                crate::fs::read_small(state).map_err(|e| format!("{}: {e}", state.display()))?;
+            if now.lines().any(|line| line == reached) {
+                return Ok(self);
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(format!(
+                    "its processes did not stop within {} s",
+                    PATIENCE.as_secs()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        #[expect(
+            clippy::let_underscore_must_use,
+            reason = "the cgroup goes with the container; there is nobody to tell"
+        )]
+        let _ = write(&self.file, self.thaw);
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
+}
