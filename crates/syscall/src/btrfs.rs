@@ -116,24 +116,44 @@ pub fn tree_of(fd: BorrowedFd<'_>) -> Result<u64> {
     Ok(argument[0])
 }
 
-/// Returns the path of the block device with this number within the file system, without its NUL.
+/// One block device of a file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// What its superblock calls it.
+    pub uuid: [u8; 16],
+    /// Its path as the kernel was told it, without the NUL; empty while the device is missing.
+    pub path: Vec<u8>,
+}
+
+/// Returns what the file system knows of the block device with this number within it.
 ///
 /// # Errors
 /// `ENODEV` when there is none.
-pub fn device_path(fd: BorrowedFd<'_>, device: u64) -> Result<Vec<u8>> {
+pub fn device_info(fd: BorrowedFd<'_>, device: u64) -> Result<DeviceInfo> {
+    const UUID_AT: usize = 8;
     const PATH_AT: usize = 3072;
     let mut argument = [0u64; 512];
     argument[0] = device;
     // SAFETY: the kernel reads and writes a `struct btrfs_ioctl_dev_info_args` of 4096 bytes.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), DEV_INFO, argument.as_mut_ptr()) };
     check(result)?;
-    let path = &argument.as_bytes()[PATH_AT..];
-    Ok(path.iter().copied().take_while(|b| *b != 0).collect())
+    let bytes = argument.as_bytes();
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&bytes[UUID_AT..UUID_AT + 16]);
+    let path = bytes[PATH_AT..].iter().copied().take_while(|b| *b != 0);
+    Ok(DeviceInfo {
+        uuid,
+        path: path.collect(),
+    })
 }
 
 /// What a file system says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FsInfo {
+    /// What tells it from every other file system.
+    pub id: [u8; 16],
+    /// Bytes of one block of a tree.
+    pub node_size: u32,
     /// Bytes that one checksum covers.
     pub sector_size: u32,
     /// Checksum algorithm: 0 CRC-32C, 1 xxHash64, 2 SHA-256, 3 BLAKE2b.
@@ -157,7 +177,11 @@ pub fn fs_info(fd: BorrowedFd<'_>) -> Result<FsInfo> {
     let bytes = argument.as_bytes();
     let half = |at: usize| u16::read_from_bytes(&bytes[at..at + 2]).unwrap_or(0);
     let word = |at: usize| u32::read_from_bytes(&bytes[at..at + 4]).unwrap_or(0);
+    let mut id = [0; 16];
+    id.copy_from_slice(&bytes[16..32]);
     Ok(FsInfo {
+        id,
+        node_size: word(32),
         sector_size: word(36),
         checksum_type: half(44),
         checksum_size: half(46),

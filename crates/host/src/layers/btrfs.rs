@@ -1,6 +1,10 @@
 //! Which subvolume a directory entry is, found without opening it.
 
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use plimsoll_syscall::btrfs::{delete_subvolume, fs_info, snapshot_read_only, tree_of};
 
 use super::{BtrfsStack, Subvolume};
 use crate::fs::Dir;
@@ -31,7 +35,11 @@ pub fn subvolume(parent: &Dir, name: &[u8], path: PathBuf) -> Result<Subvolume, 
     let tree = trees.tree_of_anchor()?;
     let dir = parent.stat_self().map_err(TreeError::Io)?.ino;
     match trees.entry(tree, dir, name)? {
-        Some(Location::Subvolume(id)) if trees.is_nested_in(id, tree)? => {
+        // What the directory shows there must be the subvolume: something may be mounted over it.
+        Some(Location::Subvolume(id))
+            if trees.is_nested_in(id, tree)?
+                && parent.stat(name).map_err(TreeError::Io)?.ino == ROOT_DIRECTORY =>
+        {
             Ok(Subvolume { id, path })
         }
         _ => Err(none()),
@@ -50,9 +58,13 @@ pub fn stack_of_paths(image: &Path, container: &Path) -> Option<BtrfsStack> {
     };
     let (image_parent, image) = find(image)?;
     let (anchor, container) = find(container)?;
-    let image_root = Trees::new(&image_parent).root(image.id).ok()??;
-    let container_root = Trees::new(&anchor).root(container.id).ok()??;
-    let is_snapshot = container_root.parent_uuid == image_root.uuid;
+    // A copy of a whole file system has subvolumes of the same names and ids.
+    let file_system = |dir: &Dir| fs_info(dir.as_fd()).ok().map(|info| info.id);
+    let one_file_system = file_system(&image_parent)? == file_system(&anchor)?;
+    let mut trees = Trees::new(&anchor);
+    let image_root = trees.root(image.id).ok()??;
+    let container_root = trees.root(container.id).ok()??;
+    let is_snapshot = one_file_system && container_root.parent_uuid == image_root.uuid;
     is_snapshot.then_some(BtrfsStack {
         anchor,
         container,
@@ -77,15 +89,19 @@ impl<'s> Snapshot<'s> {
     /// # Errors
     /// Those of opening it and of the ioctl, and [`SubvolumeError`].
     pub fn take(stack: &'s BtrfsStack) -> std::io::Result<Self> {
-        let source = Dir::open(&stack.container.path)?;
-        if source.stat_self()?.ino != ROOT_DIRECTORY {
-            return Err(std::io::Error::other(
-                "the container's directory is no subvolume any more",
-            ));
+        let gone = || std::io::Error::other("the container's directory is no subvolume any more");
+        let entry = stack.container.path.file_name().ok_or_else(gone)?;
+        let source = stack.anchor.child(entry.as_bytes())?;
+        if source.stat_self()?.ino != ROOT_DIRECTORY
+            || tree_of(source.as_fd())? != stack.container.id
+        {
+            return Err(gone());
         }
+        // A snapshot holds what dirty pages have reserved room for; syncfs writes out those as well that
+        // were dirtied without, as a store through a pinned page is.
+        rustix::fs::syncfs(&stack.anchor)?;
         let name = format!(".plimsoll-{}-{}", std::process::id(), stack.container.id).into_bytes();
-        use std::os::fd::AsFd as _;
-        plimsoll_syscall::btrfs::snapshot_read_only(stack.anchor.as_fd(), &name, source.as_fd())?;
+        snapshot_read_only(stack.anchor.as_fd(), &name, source.as_fd())?;
         let mut snapshot = Self {
             parent: &stack.anchor,
             name,
@@ -109,11 +125,10 @@ impl<'s> Snapshot<'s> {
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        use std::os::fd::AsFd as _;
         #[expect(
             clippy::let_underscore_must_use,
             reason = "nothing can be done about it here, and its name tells what it is"
         )]
-        let _ = plimsoll_syscall::btrfs::delete_subvolume(self.parent.as_fd(), &self.name);
+        let _ = delete_subvolume(self.parent.as_fd(), &self.name);
     }
 }

@@ -93,24 +93,35 @@ impl Inode {
     }
 }
 
-/// The names in an INODE_REF item: all those that the inode has in one directory.
-pub(crate) fn inode_refs(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Takes values off the front of an item until nothing is left of it. What cannot be decoded is a last
+/// `None`: an item that is only half understood must not look like a shorter one.
+fn all<'b, T: 'b>(
+    mut data: &'b [u8],
+    first: impl Fn(&'b [u8]) -> Option<(T, &'b [u8])> + 'b,
+) -> impl Iterator<Item = Option<T>> + 'b {
     std::iter::from_fn(move || {
-        let length = usize::from(u16_at(data, 8)?);
-        let name = data.get(10..10 + length)?;
-        data = data.get(10 + length..)?;
-        Some(name)
+        if data.is_empty() {
+            return None;
+        }
+        let (value, rest) = first(data).map_or((None, &[][..]), |(v, rest)| (Some(v), rest));
+        data = rest;
+        Some(value)
+    })
+}
+
+/// The names in an INODE_REF item: all those that the inode has in one directory.
+pub(crate) fn inode_refs(data: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    all(data, |data| {
+        let end = 10 + usize::from(u16_at(data, 8)?);
+        Some((data.get(10..end)?, data.get(end..)?))
     })
 }
 
 /// The directories and names in an INODE_EXTREF item.
-pub(crate) fn inode_extrefs(mut data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
-    std::iter::from_fn(move || {
-        let parent = u64_at(data, 0)?;
-        let length = usize::from(u16_at(data, 16)?);
-        let name = data.get(18..18 + length)?;
-        data = data.get(18 + length..)?;
-        Some((parent, name))
+pub(crate) fn inode_extrefs(data: &[u8]) -> impl Iterator<Item = Option<(u64, &[u8])>> {
+    all(data, |data| {
+        let end = 18 + usize::from(u16_at(data, 16)?);
+        Some(((u64_at(data, 0)?, data.get(18..end)?), data.get(end..)?))
     })
 }
 
@@ -121,7 +132,7 @@ pub(crate) fn root_ref(data: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// Where a directory entry leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Location {
     /// To an inode of the same tree.
     Inode(u64),
@@ -138,26 +149,23 @@ pub(crate) struct DirEntry<'b> {
 }
 
 /// The entries of one item: several where names have one hash.
-pub(crate) fn dir_entries(mut data: &[u8]) -> impl Iterator<Item = DirEntry<'_>> {
-    const HEADER: usize = 30;
-    std::iter::from_fn(move || {
+pub(crate) fn dir_entries(data: &[u8]) -> impl Iterator<Item = Option<DirEntry<'_>>> {
+    const NAME_AT: usize = 30;
+    all(data, |data| {
         let objectid = u64_at(data, 0)?;
         let location = match *data.get(8)? {
             INODE_ITEM => Some(Location::Inode(objectid)),
             ROOT_ITEM => Some(Location::Subvolume(objectid)),
             _ => None,
         };
-        let value_length = usize::from(u16_at(data, 25)?);
-        let name_length = usize::from(u16_at(data, 27)?);
-        let name = data.get(HEADER..HEADER + name_length)?;
-        let end = HEADER + name_length + value_length;
-        let value = data.get(HEADER + name_length..end)?;
-        data = data.get(end..)?;
-        Some(DirEntry {
+        let value_at = NAME_AT + usize::from(u16_at(data, 27)?);
+        let end = value_at + usize::from(u16_at(data, 25)?);
+        let entry = DirEntry {
             location,
-            name,
-            value,
-        })
+            name: data.get(NAME_AT..value_at)?,
+            value: data.get(value_at..end)?,
+        };
+        Some((entry, data.get(end..)?))
     })
 }
 
@@ -360,6 +368,171 @@ mod tests {
                 let _ = root_ref(&data);
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_over_is_told() {
+        let mut item = [0; 40];
+        item[8..10].copy_from_slice(&4u16.to_le_bytes());
+        item[10..14].copy_from_slice(b"name");
+        assert!(inode_refs(&item[..14]).eq([Some(&b"name"[..])]));
+        assert!(inode_refs(&item[..15]).eq([Some(&b"name"[..]), None]));
+        assert!(inode_refs(&item[..13]).eq([None]));
+        let mut entry = vec![0; 30];
+        entry[8] = INODE_ITEM;
+        entry[27] = 2;
+        entry.extend(b"ab");
+        let decoded =
+            |data: &[u8]| -> Vec<bool> { dir_entries(data).map(|e| e.is_some()).collect() };
+        assert_eq!(decoded(&entry), [true]);
+        entry.push(0);
+        assert_eq!(decoded(&entry), [true, false]);
+    }
+
+    /// Where the kernel's own headers have the fields that are decoded here.
+    #[test]
+    fn offsets_are_the_kernels() {
+        use std::mem::{offset_of, size_of};
+
+        use linux_raw_sys::btrfs::{
+            btrfs_chunk, btrfs_dir_item, btrfs_disk_key, btrfs_file_extent_item,
+            btrfs_inode_extref, btrfs_inode_item, btrfs_inode_ref, btrfs_ioctl_search_header,
+            btrfs_root_item, btrfs_root_ref, btrfs_stripe, btrfs_timespec,
+        };
+
+        // Each byte holds its own offset, so that a value tells where it was read.
+        let at = |bytes: usize, offset: usize| {
+            (offset..offset + bytes)
+                .rev()
+                .fold(0u64, |value, byte| value << 8 | (byte as u64 & 0xff))
+        };
+        let data: Vec<u8> = (0..=u8::MAX).chain(0..=u8::MAX).collect();
+        let time = |offset: usize| Timestamp {
+            seconds: at(8, offset).cast_signed(),
+            nanoseconds: at(4, offset + offset_of!(btrfs_timespec, nsec)) as u32,
+        };
+        macro_rules! field {
+            ($type:ty, $bytes:literal, $field:ident) => {
+                at($bytes, offset_of!($type, $field))
+            };
+        }
+        let inode = Inode::decode(&data).unwrap();
+        type I = btrfs_inode_item;
+        assert_eq!(inode.generation, field!(I, 8, generation));
+        assert_eq!(inode.transid, field!(I, 8, transid));
+        assert_eq!(inode.size, field!(I, 8, size));
+        assert_eq!(u64::from(inode.links), field!(I, 4, nlink));
+        assert_eq!(u64::from(inode.uid), field!(I, 4, uid));
+        assert_eq!(u64::from(inode.gid), field!(I, 4, gid));
+        assert_eq!(u64::from(inode.mode), field!(I, 4, mode));
+        assert_eq!(inode.rdev, field!(I, 8, rdev));
+        assert_eq!(inode.flags, field!(I, 8, flags));
+        assert_eq!(inode.ctime, time(offset_of!(I, ctime)));
+        assert_eq!(inode.mtime, time(offset_of!(I, mtime)));
+
+        let root = Root::decode(&data).unwrap();
+        type R = btrfs_root_item;
+        assert_eq!(root.generation, field!(R, 8, generation));
+        assert_eq!(u64::from(root.refs), field!(R, 4, refs));
+        assert_eq!(usize::from(root.uuid[0]), offset_of!(R, uuid) & 0xff);
+        assert_eq!(
+            usize::from(root.parent_uuid[0]),
+            offset_of!(R, parent_uuid) & 0xff
+        );
+        assert_eq!(root.otransid, field!(R, 8, otransid));
+        assert_eq!(root.otime, time(offset_of!(R, otime)));
+
+        type E = btrfs_file_extent_item;
+        let mut extent = data.clone();
+        extent[offset_of!(E, encryption)] = 0;
+        extent[offset_of!(E, other_encoding)..][..2].fill(0);
+        extent[offset_of!(E, type_)] = 1;
+        assert_eq!(
+            FileExtent::decode(&extent).unwrap(),
+            FileExtent {
+                generation: field!(E, 8, generation),
+                ram_bytes: field!(E, 8, ram_bytes),
+                compression: offset_of!(E, compression) as u8,
+                // The item is packed: its first address is one of those whose low byte is not zero.
+                place: Place::Disk {
+                    address: field!(E, 8, disk_bytenr),
+                    disk_length: field!(E, 8, disk_num_bytes),
+                    offset: field!(E, 8, offset),
+                    length: field!(E, 8, num_bytes),
+                },
+            }
+        );
+
+        type C = btrfs_chunk;
+        let mut chunk = data.clone();
+        chunk[offset_of!(C, num_stripes)..][..2].copy_from_slice(&2u16.to_le_bytes());
+        let stripe = |n: usize, field: usize| {
+            at(
+                8,
+                offset_of!(C, stripe) + n * size_of::<btrfs_stripe>() + field,
+            )
+        };
+        let stripes = [0, 1].map(|n| {
+            (
+                stripe(n, offset_of!(btrfs_stripe, devid)),
+                stripe(n, offset_of!(btrfs_stripe, offset)),
+            )
+        });
+        assert_eq!(
+            Chunk::decode(&chunk).unwrap(),
+            Chunk {
+                length: field!(C, 8, length),
+                stripe_length: field!(C, 8, stripe_len),
+                profile: field!(C, 8, type_),
+                sub_stripes: field!(C, 2, sub_stripes) as u16,
+                stripes: stripes.into(),
+            }
+        );
+
+        // Items of several names: the header's own size, and where the lengths are.
+        assert_eq!(
+            (
+                size_of::<btrfs_inode_ref>(),
+                offset_of!(btrfs_inode_ref, name_len)
+            ),
+            (10, 8)
+        );
+        assert_eq!(
+            (
+                size_of::<btrfs_inode_extref>(),
+                offset_of!(btrfs_inode_extref, name_len)
+            ),
+            (18, 16)
+        );
+        assert_eq!(
+            (
+                size_of::<btrfs_root_ref>(),
+                offset_of!(btrfs_root_ref, name_len)
+            ),
+            (18, 16)
+        );
+        assert_eq!(offset_of!(btrfs_root_ref, dirid), 0);
+        type D = btrfs_dir_item;
+        assert_eq!(offset_of!(btrfs_disk_key, type_), 8);
+        assert_eq!(
+            (
+                offset_of!(D, data_len),
+                offset_of!(D, name_len),
+                size_of::<D>()
+            ),
+            (25, 27, 30)
+        );
+        type S = btrfs_ioctl_search_header;
+        assert_eq!(
+            (
+                offset_of!(S, objectid),
+                offset_of!(S, offset),
+                offset_of!(S, type_),
+                offset_of!(S, len),
+                size_of::<S>()
+            ),
+            (8, 16, 24, 28, 32)
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 pub(crate) mod decode;
 mod search;
 
-pub(crate) use search::{Name, Trees};
+pub(crate) use search::Trees;
 
 use rustix::io::Errno;
 

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use super::TreeError;
 use super::decode::{
-    self, DirEntry, INODE_ITEM, Inode, Item, Location, ROOT_BACKREF, ROOT_ITEM, ROOT_REF, Root,
+    self, DirEntry, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode, Item, Location, ROOT_BACKREF,
+    ROOT_ITEM, ROOT_REF, Root,
 };
 use crate::fs::Dir;
 
@@ -19,7 +20,7 @@ const ROOT_TREE: u64 = 1;
 const BUFFER: usize = 256 << 10;
 
 /// A name: the number of the directory that it is in, and itself.
-pub(crate) type Name = (u64, Box<[u8]>);
+type Name = (u64, Box<[u8]>);
 
 /// A key of an item: object, type, offset.
 pub(crate) type Key = (u64, u8, u64);
@@ -134,6 +135,17 @@ impl<'s> Trees<'s> {
         Ok(root.filter(|root| root.refs > 0))
     }
 
+    /// Whether the file system has a tree of this number.
+    pub(crate) fn has_tree(&mut self, tree: u64) -> Result<bool, TreeError> {
+        let mut found = false;
+        let range = ((tree, ROOT_ITEM, 0), (tree, ROOT_ITEM, u64::MAX));
+        self.each(ROOT_TREE, range, 0, 1, |_| {
+            found = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
     /// Whether `child` hangs in `parent`. A snapshot copies the entry of a subvolume that was nested
     /// in its source, but not the subvolume: there the entry shows as an empty directory.
     pub(crate) fn is_nested_in(&mut self, child: u64, parent: u64) -> Result<bool, TreeError> {
@@ -161,7 +173,7 @@ impl<'s> Trees<'s> {
         }
     }
 
-    /// Returns where a name leads in a directory.
+    /// Returns where a name leads in a directory; `None` when the directory has no such name.
     pub(crate) fn entry(
         &mut self,
         tree: u64,
@@ -169,14 +181,82 @@ impl<'s> Trees<'s> {
         name: &[u8],
     ) -> Result<Option<Location>, TreeError> {
         let mut location = None;
+        let mut odd = false;
         let key = (dir, decode::DIR_ITEM, decode::name_hash(name));
         self.each(tree, (key, key), 0, 1, |item| {
-            let found =
-                decode::dir_entries(item.data).find(|entry: &DirEntry<'_>| entry.name == name);
-            location = found.and_then(|entry| entry.location);
+            for entry in decode::dir_entries(item.data) {
+                match entry {
+                    Some(entry) if entry.name == name => {
+                        location = entry.location;
+                        odd |= location.is_none();
+                    }
+                    Some(_) => {}
+                    None => odd = true,
+                }
+            }
             ControlFlow::Break(())
         })?;
-        Ok(location)
+        if odd {
+            Err(TreeError::Undecodable(tree))
+        } else {
+            Ok(location)
+        }
+    }
+
+    /// Gives the entries of a directory from index `from` on, in the order in which they were made,
+    /// until `each` breaks.
+    pub(crate) fn entries(
+        &mut self,
+        tree: u64,
+        dir: u64,
+        from: u64,
+        batch: u32,
+        mut each: impl FnMut(u64, DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TreeError> {
+        let mut odd = false;
+        let range = (
+            (dir, decode::DIR_INDEX, from),
+            (dir, decode::DIR_INDEX, u64::MAX),
+        );
+        self.each(tree, range, 0, batch, |item| {
+            for entry in decode::dir_entries(item.data) {
+                match entry {
+                    Some(entry) => each(item.offset, entry)?,
+                    None => odd = true,
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        if odd {
+            Err(TreeError::Undecodable(tree))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Returns every name of an inode and the directory that it is in.
+    pub(crate) fn names(&mut self, tree: u64, inode: u64) -> Result<Vec<Name>, TreeError> {
+        let mut names: Vec<Name> = Vec::new();
+        let mut odd = false;
+        let range = ((inode, INODE_REF, 0), (inode, INODE_EXTREF, u64::MAX));
+        self.each(tree, range, 0, u32::MAX, |item| {
+            let mut add = |found: Option<(u64, &[u8])>| match found {
+                Some((parent, name)) => names.push((parent, name.into())),
+                None => odd = true,
+            };
+            match item.kind {
+                INODE_REF => decode::inode_refs(item.data)
+                    .for_each(|name| add(name.map(|name| (item.offset, name)))),
+                INODE_EXTREF => decode::inode_extrefs(item.data).for_each(add),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        })?;
+        if odd {
+            Err(TreeError::Undecodable(tree))
+        } else {
+            Ok(names)
+        }
     }
 }
 

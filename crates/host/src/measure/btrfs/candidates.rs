@@ -1,19 +1,21 @@
 //! Which inodes may differ, and by which names they are reached.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
-use crate::fs::btrfs::ROOT_DIRECTORY;
-use crate::fs::btrfs::decode::{
-    self, EXTENT_DATA, FileExtent, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode,
-};
-use crate::fs::btrfs::{Name, Trees};
+use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, INODE_ITEM, Inode};
+use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::measure::Trouble;
 
-/// Items asked for at once where many are expected.
-const MANY: u32 = u32::MAX;
+/// Highest number that an inode can have (`BTRFS_LAST_FREE_OBJECTID`).
+const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;
 
-/// The inodes that may differ between two trees, and the names that lead to them.
+/// The inodes of the image that may differ in the container, and the names that lead to them.
+///
+/// Only inodes that both inherited from the time of the snapshot are held, by the names that they have
+/// in the image: so a container cannot make this grow beyond what its image has. An inode that was
+/// made since, and a name that was given since, are in a directory that changed for it, and comparing
+/// that directory's entries finds them. By induction the same holds of that directory.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     inodes: HashSet<u64>,
@@ -23,10 +25,8 @@ pub(super) struct Candidates {
 
 impl Candidates {
     /// Finds every inode that changed in either tree after transaction `base`, in which one became a
-    /// snapshot of the other, and the names that lead to it from the root.
-    ///
-    /// `nesting` is the subvolume whose nested ones are the container's: its own, or that of which
-    /// `container` is a snapshot taken to look at.
+    /// snapshot of the other, and the names that lead to it from the root. Returns as well which
+    /// inodes of the image changed since, inherited or new.
     ///
     /// Any change of an item rewrites its leaf and every node above it in a later transaction, so a
     /// search bounded to later transactions passes over every subtree that is as it was, and over
@@ -35,32 +35,34 @@ impl Candidates {
     pub(super) fn find(
         trees: &mut Trees<'_>,
         container: u64,
-        nesting: u64,
         image: u64,
         base: u64,
     ) -> Result<(Self, Vec<u64>), Trouble> {
-        let mut inodes = changed_since(trees, container, base)?;
-        let in_image = changed_since(trees, image, base)?;
-        inodes.extend(&in_image);
-        let mut candidates = Self {
-            inodes,
-            names: HashMap::new(),
-        };
-        for tree in [container, image] {
-            let inodes = candidates.inodes.iter().copied().collect();
-            candidates.find_names(trees, tree, inodes)?;
-        }
-        // A nested subvolume is another tree, which no search of this one tells about; and what is one
-        // here may be an empty directory there.
-        for (tree, parent) in [(container, nesting), (image, image)] {
-            for (dir, name) in trees.nested(parent)? {
-                candidates.names.entry(dir).or_default().insert(name);
-                candidates.find_names(trees, tree, vec![dir])?;
+        let mut candidates = Self::default();
+        changed_since(trees, container, base, |change| {
+            if let Changed::Inherited(inode) = change {
+                candidates.inodes.insert(inode);
             }
+        })?;
+        let mut moved = BTreeSet::new();
+        changed_since(trees, image, base, |change| match change {
+            Changed::Inherited(inode) => {
+                candidates.inodes.insert(inode);
+                moved.insert(inode);
+            }
+            Changed::New(inode) => {
+                moved.insert(inode);
+            }
+        })?;
+        let inodes = candidates.inodes.iter().copied().collect();
+        candidates.find_names(trees, image, inodes)?;
+        // A nested subvolume is another tree, which no search of this one tells about; and what is one
+        // in the image is an empty directory in its snapshot, with the entry unchanged.
+        for (dir, name) in trees.nested(image)? {
+            candidates.names.entry(dir).or_default().insert(name);
+            candidates.find_names(trees, image, vec![dir])?;
         }
-        let mut in_image: Vec<u64> = in_image.into_iter().collect();
-        in_image.sort_unstable();
-        Ok((candidates, in_image))
+        Ok((candidates, moved.into_iter().collect()))
     }
 
     /// Whether this inode itself may differ.
@@ -68,13 +70,21 @@ impl Candidates {
         self.inodes.contains(&inode)
     }
 
-    /// Returns the names of this directory that lead to candidates.
-    pub(super) fn names_in(&self, dir: u64) -> impl Iterator<Item = &[u8]> {
+    /// Returns the names of this directory that lead to candidates, sorted, those after `last`.
+    pub(super) fn names_in(&self, dir: u64, last: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
+        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
         self.names
             .get(&dir)
             .into_iter()
-            .flatten()
+            .flat_map(move |names| names.range::<[u8], _>((after, Bound::Unbounded)))
             .map(|name| &**name)
+    }
+
+    /// Whether this name of a directory leads to a candidate.
+    pub(super) fn leads(&self, dir: u64, name: &[u8]) -> bool {
+        self.names
+            .get(&dir)
+            .is_some_and(|names| names.contains(name))
     }
 
     /// Whether nothing in this directory leads to a candidate.
@@ -88,13 +98,13 @@ impl Candidates {
         trees: &mut Trees<'_>,
         tree: u64,
         mut todo: Vec<u64>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), TreeError> {
         let mut climbed = HashSet::new();
         while let Some(inode) = todo.pop() {
             if inode == ROOT_DIRECTORY || !climbed.insert(inode) {
                 continue;
             }
-            for (parent, name) in names_of(trees, tree, inode)? {
+            for (parent, name) in trees.names(tree, inode)? {
                 self.names.entry(parent).or_default().insert(name);
                 todo.push(parent);
             }
@@ -103,53 +113,51 @@ impl Candidates {
     }
 }
 
-/// Returns every name of an inode and the directory that it is in.
-pub(super) fn names_of(trees: &mut Trees<'_>, tree: u64, inode: u64) -> Result<Vec<Name>, Trouble> {
-    let mut names: Vec<Name> = Vec::new();
-    let range = ((inode, INODE_REF, 0), (inode, INODE_EXTREF, u64::MAX));
-    trees.each(tree, range, 0, MANY, |item| {
-        match item.kind {
-            INODE_REF => {
-                names.extend(decode::inode_refs(item.data).map(|name| (item.offset, name.into())))
-            }
-            INODE_EXTREF => {
-                names.extend(
-                    decode::inode_extrefs(item.data).map(|(parent, name)| (parent, name.into())),
-                );
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(names)
+/// An inode that changed.
+enum Changed {
+    /// It was there when the snapshot was made.
+    Inherited(u64),
+    /// It was made since.
+    New(u64),
 }
 
-fn changed_since(trees: &mut Trees<'_>, tree: u64, base: u64) -> Result<HashSet<u64>, Trouble> {
-    let mut changed = HashSet::new();
+/// Gives each inode of a tree that changed after transaction `base`, perhaps more than once.
+fn changed_since(
+    trees: &mut Trees<'_>,
+    tree: u64,
+    base: u64,
+    mut each: impl FnMut(Changed),
+) -> Result<(), TreeError> {
     let mut undecodable = false;
+    // The item of an inode comes before its extents, and that of a new one is never passed over.
+    let mut new = None;
     let everything = (
         (ROOT_DIRECTORY, 0, 0),
         (LAST_FREE_OBJECTID, u8::MAX, u64::MAX),
     );
-    trees.each(tree, everything, base + 1, MANY, |item| {
+    trees.each(tree, everything, base + 1, u32::MAX, |item| {
         let newer = match item.kind {
-            INODE_ITEM => Inode::decode(item.data).map(|inode| inode.transid > base),
+            INODE_ITEM => Inode::decode(item.data).map(|inode| {
+                if inode.generation > base {
+                    new = Some(item.objectid);
+                }
+                inode.transid > base
+            }),
             EXTENT_DATA => FileExtent::decode(item.data).map(|extent| extent.generation > base),
             _ => Some(false),
         };
         undecodable |= newer.is_none();
         if newer != Some(false) {
-            changed.insert(item.objectid);
+            each(match new {
+                Some(new) if new == item.objectid => Changed::New(new),
+                _ => Changed::Inherited(item.objectid),
+            });
         }
         ControlFlow::Continue(())
     })?;
     if undecodable {
-        return Err(Trouble(format!(
-            "subvolume {tree} holds items of a form that is not known"
-        )));
+        Err(TreeError::Undecodable(tree))
+    } else {
+        Ok(())
     }
-    Ok(changed)
 }
-
-/// Highest number that an inode can have (`BTRFS_LAST_FREE_OBJECTID`).
-const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;

@@ -1,23 +1,12 @@
 //! Whether two files have the same bytes: by their extents, then by checksums, and only where neither
 //! decides by reading just the ranges that are not shared.
 
-use std::ops::ControlFlow;
-use std::os::fd::AsFd as _;
-
-use plimsoll_syscall::btrfs::{FsInfo, fs_info};
-
+use super::compression::MAX_COMPRESSED;
 use super::device::{Devices, Unreadable};
-use super::extents::{Extents, File, Segment};
+use super::extents::{Extents, File, Segment, is_still};
 use crate::fs::btrfs::Trees;
-use crate::fs::btrfs::decode::{EXTENT_CSUM, FileExtent, Place};
+use crate::fs::btrfs::decode::{FileExtent, Place};
 use crate::measure::{Confirm, Content, Trouble};
-
-/// The checksum tree, and the object that its items hang on (`BTRFS_EXTENT_CSUM_OBJECTID`).
-const CSUM_TREE: u64 = 7;
-const CSUM_OBJECT: u64 = u64::MAX - 9;
-
-/// Bytes that one item of checksums covers at most: a leaf of 64 KiB of 4-byte checksums.
-const CSUM_ITEM_SPAN: u64 = 64 << 20;
 
 /// Bytes compared at a time.
 const PORTION: u64 = 128 << 10;
@@ -33,13 +22,6 @@ pub(super) struct Comparison<'c, 's> {
     pub(super) bytes_read: u64,
 }
 
-/// What became of one attempt.
-enum Attempt {
-    Done(Content),
-    /// An extent was replaced between looking it up and reading it.
-    Moved,
-}
-
 impl Comparison<'_, '_> {
     /// Compares two files of `size` bytes.
     pub(super) fn compare(
@@ -49,16 +31,21 @@ impl Comparison<'_, '_> {
         size: u64,
     ) -> Result<Content, Trouble> {
         for _ in 0..TRIES {
-            if let Attempt::Done(content) = self.attempt(image, container, size)? {
-                return Ok(content);
+            match self.attempt(image, container, size) {
+                Ok(content) => return Ok(content),
+                Err(Unreadable::Moved) => {}
+                Err(Unreadable::NotSupported) => return Ok(Content::Undecided),
+                Err(Unreadable::Trouble(trouble)) => return Err(trouble),
             }
         }
         Err(Trouble(
-            "it was written to each time while it was being compared".into(),
+            "its extents moved each time while they were read, or the disk does not give back what \
+             was written to it"
+                .into(),
         ))
     }
 
-    fn attempt(&mut self, image: File, container: File, size: u64) -> Result<Attempt, Trouble> {
+    fn attempt(&mut self, image: File, container: File, size: u64) -> Result<Content, Unreadable> {
         let (mut left, mut right) = (Extents::new(image, size), Extents::new(container, size));
         let mut undecided = false;
         let mut at = 0;
@@ -66,37 +53,29 @@ impl Comparison<'_, '_> {
             let (a, b) = (left.at(self.trees, at)?, right.at(self.trees, at)?);
             let end = a.end.min(b.end);
             if end <= at {
-                return Err(Trouble(
-                    "its extents are of a form that is not known".into(),
-                ));
+                return Err(Unreadable::Moved);
             }
             if !same_place(&a, &b, at) || self.confirm == Confirm::Always && !both_zero(&a, &b) {
-                match self.range(&a, &b, at, end, size)? {
-                    Content::Different => return Ok(Attempt::Done(Content::Different)),
+                let content = self.range(&a, &b, at, end, size)?;
+                // What was found is about these files only if the extents are still theirs.
+                if content != Content::Undecided
+                    && !(is_still(self.trees, image, &a)? && is_still(self.trees, container, &b)?)
+                {
+                    return Err(Unreadable::Moved);
+                }
+                match content {
+                    Content::Different => return Ok(Content::Different),
                     Content::Undecided | Content::Pending(_) => undecided = true,
-                    Content::Same => {
-                        // What was read was theirs only if it still is.
-                        if on_disk(&a) || on_disk(&b) {
-                            let (mut a_now, mut b_now) =
-                                (Extents::new(image, size), Extents::new(container, size));
-                            a_now.skip_to(at);
-                            b_now.skip_to(at);
-                            let (a_now, b_now) =
-                                (a_now.at(self.trees, at)?, b_now.at(self.trees, at)?);
-                            if !same_extent(&a, &a_now) || !same_extent(&b, &b_now) {
-                                return Ok(Attempt::Moved);
-                            }
-                        }
-                    }
+                    Content::Same => {}
                 }
             }
             at = end;
         }
-        Ok(Attempt::Done(if undecided {
+        Ok(if undecided {
             Content::Undecided
         } else {
             Content::Same
-        }))
+        })
     }
 
     /// Compares a range that two segments hold in different places.
@@ -107,19 +86,14 @@ impl Comparison<'_, '_> {
         from: u64,
         to: u64,
         size: u64,
-    ) -> Result<Content, Trouble> {
-        if let (Place::Disk { .. }, Place::Disk { .. }) = (&a.extent.place, &b.extent.place)
-            && a.extent.compression == 0
-            && b.extent.compression == 0
-            && self.confirm != Confirm::Always
-        {
+    ) -> Result<Content, Unreadable> {
+        if self.confirm != Confirm::Always {
             match self.by_checksums(a, b, from, to, size)? {
                 Content::Undecided | Content::Pending(_) => {}
                 decided => return Ok(decided),
             }
         }
-        let in_items = |segment: &Segment| !on_disk(segment);
-        if self.confirm == Confirm::Never && !(in_items(a) && in_items(b)) {
+        if self.confirm == Confirm::Never && (on_disk(a) || on_disk(b)) {
             return Ok(Content::Undecided);
         }
         let mut at = from;
@@ -131,18 +105,20 @@ impl Comparison<'_, '_> {
             match read {
                 Ok((a, b)) if a == b => {}
                 Ok(_) => return Ok(Content::Different),
-                Err(Unreadable::NotSupported) => return Ok(Content::Undecided),
-                Err(Unreadable::Trouble(trouble)) => return Err(trouble),
+                Err(Unreadable::NotSupported) => return self.as_stored(a, b),
+                Err(error) => return Err(error),
             }
             at = end;
         }
         Ok(Content::Same)
     }
 
-    /// Compares the checksums of a range that both files have on disk, as it is.
+    /// Compares the checksums of a range that both files have on disk in the same form.
     ///
-    /// Checksums that differ prove that the bytes do, for sectors that lie wholly inside the file: the
-    /// last one may hold what was there before. Equal ones prove it only where nobody can forge them.
+    /// Of plain extents, checksums that differ prove that the bytes do, for sectors that lie wholly
+    /// inside the file: the last one may hold what was there before. Equal ones prove that they are
+    /// the same only where nobody can forge them. Of compressed extents, one content has many forms,
+    /// so that only equal ones say something.
     fn by_checksums(
         &mut self,
         a: &Segment,
@@ -150,24 +126,40 @@ impl Comparison<'_, '_> {
         from: u64,
         to: u64,
         size: u64,
-    ) -> Result<Content, Trouble> {
-        const SHA256: u16 = 2;
-        const BLAKE2: u16 = 3;
-        let info = fs_info(self.trees.anchor().as_fd())?;
-        let sector = u64::from(info.sector_size);
-        if sector == 0 || !from.is_multiple_of(sector) {
+    ) -> Result<Content, Unreadable> {
+        if !on_disk(a) || !on_disk(b) {
             return Ok(Content::Undecided);
         }
-        let whole = (to.min(size - size % sector)).saturating_sub(from) / sector * sector;
+        let checksums = self.devices.checksums(self.trees)?;
+        let sector = checksums.sector();
+        if let Some((at_a, at_b, length)) = same_form(a, b) {
+            let same = checksums.are_proof()
+                && match (
+                    checksums.read(self.trees, at_a, length)?,
+                    checksums.read(self.trees, at_b, length)?,
+                ) {
+                    (Some(sums_a), Some(sums_b)) => sums_a == sums_b,
+                    _ => false,
+                };
+            return Ok(if same {
+                Content::Same
+            } else {
+                Content::Undecided
+            });
+        }
         let (Some(at_a), Some(at_b)) = (address(a, from), address(b, from)) else {
             return Ok(Content::Undecided);
         };
+        if !at_a.is_multiple_of(sector) || !at_b.is_multiple_of(sector) {
+            return Ok(Content::Undecided);
+        }
+        let whole = (to.min(size - size % sector)).saturating_sub(from) / sector * sector;
         let mut done = 0;
         while done < whole {
             let length = (whole - done).min(PORTION * 8);
             let (Some(sums_a), Some(sums_b)) = (
-                self.checksums(info, at_a + done, length)?,
-                self.checksums(info, at_b + done, length)?,
+                checksums.read(self.trees, at_a + done, length)?,
+                checksums.read(self.trees, at_b + done, length)?,
             ) else {
                 return Ok(Content::Undecided);
             };
@@ -176,7 +168,7 @@ impl Comparison<'_, '_> {
             }
             done += length;
         }
-        let proof = [SHA256, BLAKE2].contains(&info.checksum_type) && whole == to - from;
+        let proof = checksums.are_proof() && whole == to - from;
         Ok(if proof {
             Content::Same
         } else {
@@ -184,56 +176,23 @@ impl Comparison<'_, '_> {
         })
     }
 
-    /// Returns the checksums of a range of logical addresses; `None` where some are missing.
-    fn checksums(
-        &mut self,
-        info: FsInfo,
-        address: u64,
-        length: u64,
-    ) -> Result<Option<Vec<u8>>, Trouble> {
-        let (sector, width) = (u64::from(info.sector_size), usize::from(info.checksum_size));
-        if width == 0 {
-            return Ok(None);
+    /// Compares two extents as they are stored, in a form that cannot be undone here.
+    fn as_stored(&mut self, a: &Segment, b: &Segment) -> Result<Content, Unreadable> {
+        let Some((at_a, at_b, length)) = same_form(a, b) else {
+            return Ok(Content::Undecided);
+        };
+        if length > MAX_COMPRESSED {
+            return Ok(Content::Undecided);
         }
-        let mut sums = Vec::new();
-        let mut next = address;
-        let end = address + length;
-        let first = (
-            CSUM_OBJECT,
-            EXTENT_CSUM,
-            address.saturating_sub(CSUM_ITEM_SPAN),
-        );
-        self.trees.each(
-            CSUM_TREE,
-            (first, (CSUM_OBJECT, EXTENT_CSUM, end - 1)),
-            0,
-            64,
-            |item| {
-                let covered = (item.data.len() / width) as u64 * sector;
-                if item.offset.saturating_add(covered) <= next {
-                    return ControlFlow::Continue(());
-                }
-                if item.offset > next {
-                    return ControlFlow::Break(());
-                }
-                let skip = usize::try_from((next - item.offset) / sector)
-                    .unwrap_or(usize::MAX)
-                    .saturating_mul(width);
-                let wanted = usize::try_from((end - next).div_ceil(sector))
-                    .unwrap_or(usize::MAX)
-                    .saturating_mul(width);
-                let have = item.data.get(skip..).unwrap_or_default();
-                let have = have.get(..wanted.min(have.len())).unwrap_or_default();
-                sums.extend_from_slice(have);
-                next += (have.len() / width) as u64 * sector;
-                if next >= end {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            },
-        )?;
-        Ok((next >= end).then_some(sums))
+        let length = usize::try_from(length).map_err(|_| Unreadable::NotSupported)?;
+        let stored = [at_a, at_b].map(|at| self.devices.logical(self.trees, at, length));
+        let [stored_a, stored_b] = stored;
+        self.bytes_read += 2 * length as u64;
+        Ok(if stored_a? == stored_b? {
+            Content::Same
+        } else {
+            Content::Undecided
+        })
     }
 
     /// Returns the bytes of a segment from `from` up to `to`.
@@ -242,6 +201,30 @@ impl Comparison<'_, '_> {
         self.bytes_read += read;
         Ok(bytes)
     }
+}
+
+/// Returns where two compressed extents are and their length on disk, when they are stored in one form
+/// and the files use the same part of them.
+fn same_form(a: &Segment, b: &Segment) -> Option<(u64, u64, u64)> {
+    let form = |segment: &Segment| match segment.extent.place {
+        Place::Disk {
+            address,
+            disk_length,
+            offset,
+            ..
+        } if segment.extent.compression != 0 => Some((
+            address,
+            (
+                segment.extent.compression,
+                segment.extent.ram_bytes,
+                disk_length,
+                i128::from(offset) - i128::from(segment.start),
+            ),
+        )),
+        _ => None,
+    };
+    let ((at_a, form_a), (at_b, form_b)) = (form(a)?, form(b)?);
+    (form_a == form_b).then_some((at_a, at_b, form_a.2))
 }
 
 fn on_disk(segment: &Segment) -> bool {
@@ -284,7 +267,8 @@ fn same_extent(a: &Segment, b: &Segment) -> bool {
 /// their items.
 ///
 /// The image holds a reference to its extents, and the container started as its snapshot: so a write
-/// never goes into a shared extent, and one place means the same bytes, whatever its generation is.
+/// never goes into a shared extent, and one place means the same bytes. The generation tells one place
+/// from the same place used again.
 fn same_place(a: &Segment, b: &Segment, at: u64) -> bool {
     match (&a.extent.place, &b.extent.place) {
         (Place::Zeros { .. }, Place::Zeros { .. }) => true,
@@ -299,12 +283,14 @@ fn same_place(a: &Segment, b: &Segment, at: u64) -> bool {
     }
 }
 
-/// Returns the logical address of a byte of an uncompressed segment.
+/// Returns the logical address of a byte of a segment that is not compressed.
 fn address(segment: &Segment, at: u64) -> Option<u64> {
     match segment.extent.place {
         Place::Disk {
             address, offset, ..
-        } => address.checked_add(offset)?.checked_add(at - segment.start),
+        } if segment.extent.compression == 0 => {
+            address.checked_add(offset)?.checked_add(at - segment.start)
+        }
         _ => None,
     }
 }

@@ -3,40 +3,43 @@
 //! Opening a file of the container would raise an event that a process in it can see, and reading it
 //! would move its access time. The device knows nothing of either. What is read is what was committed:
 //! extents are never written to in place while two trees share them, and the caller looks afterwards
-//! whether the extent is still the file's.
+//! whether the extent is still the file's. What has checksums is held against them, and read from the
+//! next copy where they do not agree, as the kernel does.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
-use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use plimsoll_syscall::btrfs::device_path;
+use plimsoll_syscall::btrfs::device_info;
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::checksums::Checksums;
+use super::compression::{MAX_COMPRESSED, decompress};
 use super::extents::Segment;
-use crate::fs::btrfs::Trees;
-use crate::fs::btrfs::decode::{CHUNK_ITEM, Chunk, Place};
+use crate::fs::btrfs::decode::{CHUNK_ITEM, Chunk, FileExtent, Place};
+use crate::fs::btrfs::{TreeError, Trees};
 use crate::measure::Trouble;
 
 /// The tree of chunks, and the object that its items hang on (`BTRFS_FIRST_CHUNK_TREE_OBJECTID`).
 const CHUNK_TREE: u64 = 3;
 const CHUNK_OBJECT: u64 = 256;
 
+/// The tree that says where stripes are where chunks alone do not (`BTRFS_RAID_STRIPE_TREE_OBJECTID`).
+const STRIPE_TREE: u64 = 12;
+
 /// Alignment that direct reads need on every device in use.
 const ALIGNMENT: u64 = 4096;
-
-/// Largest compressed extent, and largest uncompressed one, in bytes (`BTRFS_MAX_COMPRESSED` and
-/// `BTRFS_MAX_UNCOMPRESSED`).
-const MAX_COMPRESSED: u64 = 128 << 10;
 
 /// Why bytes could not be read.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     /// This way of storing them is not known here.
     NotSupported,
+    /// They are not what was written: the extent may be another one's by now, or the disk is at fault.
+    Moved,
     /// Something failed.
     Trouble(Trouble),
 }
@@ -53,9 +56,31 @@ pub(super) struct Devices {
     /// Chunks by the logical address at which they begin.
     chunks: Vec<(u64, Chunk)>,
     open: HashMap<u64, OwnedFd>,
+    checksums: Option<Checksums>,
+    /// The compressed extents last read, and what they hold: parts of one are often asked for in turn.
+    decompressed: Vec<(FileExtent, Vec<u8>)>,
+}
+
+/// Compressed extents remembered: those of two files, twice.
+const REMEMBERED: usize = 4;
+
+/// Where a logical address is on disk.
+struct Copies {
+    /// Device and offset on it, of each copy.
+    at: Vec<(u64, u64)>,
+    /// Bytes that lie there in one piece.
+    contiguous: u64,
 }
 
 impl Devices {
+    /// Returns the checksums of the file system.
+    pub(super) fn checksums(&mut self, trees: &Trees<'_>) -> Result<Checksums, Trouble> {
+        match self.checksums {
+            Some(checksums) => Ok(checksums),
+            None => Ok(*self.checksums.insert(Checksums::of(trees)?)),
+        }
+    }
+
     /// Returns the bytes of a segment from file offset `from` up to `to`, and how many bytes were read
     /// from a device for that.
     pub(super) fn read(
@@ -77,8 +102,11 @@ impl Devices {
             Place::Disk {
                 address, offset, ..
             } if extent.compression == 0 => {
-                let bytes =
-                    self.logical(trees, address + offset + (from - segment.start), length)?;
+                let at = address
+                    .checked_add(*offset)
+                    .and_then(|at| at.checked_add(from - segment.start))
+                    .ok_or(Unreadable::NotSupported)?;
+                let bytes = self.logical(trees, at, length)?;
                 Ok((bytes, length as u64))
             }
             Place::Disk {
@@ -87,64 +115,115 @@ impl Devices {
                 offset,
                 ..
             } => {
+                let start = to_usize(*offset)?.checked_add(within);
+                let start = start.ok_or(Unreadable::NotSupported)?;
+                let known = |(known, _): &&(FileExtent, Vec<u8>)| same_compressed(known, extent);
+                if let Some((_, bytes)) = self.decompressed.iter().find(known) {
+                    return Ok((padded(bytes, start, length), 0));
+                }
                 if *disk_length > MAX_COMPRESSED {
                     return Err(Unreadable::NotSupported);
                 }
                 let stored = self.logical(trees, *address, to_usize(*disk_length)?)?;
                 let bytes = decompress(extent.compression, &stored, extent.ram_bytes)?;
-                Ok((
-                    padded(&bytes, to_usize(*offset)? + within, length),
-                    *disk_length,
-                ))
+                let wanted = padded(&bytes, start, length);
+                self.decompressed.truncate(REMEMBERED - 1);
+                self.decompressed.insert(0, (extent.clone(), bytes));
+                Ok((wanted, *disk_length))
             }
         }
     }
 
-    /// Reads a range of logical addresses.
-    fn logical(
+    /// Returns a range of logical addresses as it is on disk, held against its checksums where it has
+    /// any.
+    pub(super) fn logical(
         &mut self,
         trees: &mut Trees<'_>,
         address: u64,
         length: usize,
     ) -> Result<Vec<u8>, Unreadable> {
-        let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            let at = address + bytes.len() as u64;
-            let (device, offset, contiguous) = self.locate(trees, at)?;
-            let portion = to_usize(contiguous.min((length - bytes.len()) as u64))?;
-            let fd = self.device(trees, device)?;
-            read_direct(fd, offset, portion, &mut bytes)?;
+        let checksums = self.checksums(trees)?;
+        // Whole sectors: extents begin and end with one.
+        let sector = checksums.sector();
+        let start = address - address % sector;
+        let skip = to_usize(address - start)?;
+        let whole = (skip as u64)
+            .checked_add(length as u64)
+            .and_then(|whole| whole.checked_next_multiple_of(sector))
+            .ok_or(Unreadable::NotSupported)?;
+        let sums = checksums.read(trees, start, whole)?;
+        let holds = |bytes: &[u8], from: usize| match &sums {
+            None => true,
+            Some(sums) => {
+                let width = sums.len() / to_usize(whole / sector).unwrap_or(usize::MAX).max(1);
+                let first = from as u64 / sector;
+                let first = usize::try_from(first).unwrap_or(usize::MAX);
+                sums.get(first.saturating_mul(width)..)
+                    .is_some_and(|sums| checksums.hold(bytes, sums))
+            }
+        };
+        let mut bytes = Vec::with_capacity(to_usize(whole)?);
+        while (bytes.len() as u64) < whole {
+            let copies = self.locate(trees, start + bytes.len() as u64)?;
+            let portion = to_usize(copies.contiguous.min(whole - bytes.len() as u64))?;
+            let from = bytes.len();
+            let mut last = Unreadable::Moved;
+            let mut found = false;
+            for (device, offset) in copies.at {
+                bytes.truncate(from);
+                let read = self
+                    .device(trees, device)
+                    .and_then(|fd| read_direct(fd, offset, portion, &mut bytes));
+                match read {
+                    Ok(()) if bytes.get(from..).is_some_and(|bytes| holds(bytes, from)) => {
+                        found = true;
+                        break;
+                    }
+                    Ok(()) => last = Unreadable::Moved,
+                    Err(error) => last = error,
+                }
+            }
+            if !found {
+                // A chunk may have been moved since the map was read.
+                self.chunks.clear();
+                return Err(last);
+            }
         }
-        Ok(bytes)
+        Ok(bytes.get(skip..skip + length).unwrap_or_default().to_vec())
     }
 
-    /// Returns device and offset of a logical address, and how many bytes lie there in one piece.
-    fn locate(
-        &mut self,
-        trees: &mut Trees<'_>,
-        address: u64,
-    ) -> Result<(u64, u64, u64), Unreadable> {
+    /// Returns where a logical address is.
+    fn locate(&mut self, trees: &mut Trees<'_>, address: u64) -> Result<Copies, Unreadable> {
         let find = |chunks: &[(u64, Chunk)]| {
             let after = chunks.partition_point(|(start, _)| *start <= address);
             let (start, chunk) = chunks.get(after.checked_sub(1)?)?;
-            place_in(chunk, address - start)
+            copies_in(chunk, address - start)
         };
-        if let Some(place) = find(&self.chunks) {
-            return place;
+        if let Some(copies) = find(&self.chunks) {
+            return copies;
+        }
+        if trees.has_tree(STRIPE_TREE)? {
+            return Err(Unreadable::NotSupported);
         }
         let mut chunks = Vec::new();
+        let mut odd = false;
         let range = (
             (CHUNK_OBJECT, CHUNK_ITEM, 0),
             (CHUNK_OBJECT, CHUNK_ITEM, u64::MAX),
         );
         trees.each(CHUNK_TREE, range, 0, 256, |item| {
-            chunks.extend(Chunk::decode(item.data).map(|chunk| (item.offset, chunk)));
+            match Chunk::decode(item.data) {
+                Some(chunk) => chunks.push((item.offset, chunk)),
+                None => odd = true,
+            }
             ControlFlow::Continue(())
         })?;
+        if odd {
+            return Err(TreeError::Undecodable(CHUNK_TREE).into());
+        }
         self.chunks = chunks;
-        find(&self.chunks).unwrap_or_else(|| {
-            Err(Trouble("its extent lies in no chunk of the file system".into()).into())
-        })
+        // Not there at all: it was freed, and its chunk removed.
+        find(&self.chunks).unwrap_or(Err(Unreadable::Moved))
     }
 
     fn device(&mut self, trees: &Trees<'_>, id: u64) -> Result<&OwnedFd, Unreadable> {
@@ -155,25 +234,68 @@ impl Devices {
     }
 }
 
+/// Whether two compressed extents are one and the same, wherever the parts of it are that a file uses.
+fn same_compressed(a: &FileExtent, b: &FileExtent) -> bool {
+    let whole = |extent: &FileExtent| match extent.place {
+        Place::Disk {
+            address,
+            disk_length,
+            ..
+        } => Some((
+            address,
+            disk_length,
+            extent.generation,
+            extent.ram_bytes,
+            extent.compression,
+        )),
+        _ => None,
+    };
+    whole(a).is_some() && whole(a) == whole(b)
+}
+
 fn open_device(trees: &Trees<'_>, id: u64) -> Result<OwnedFd, Unreadable> {
-    let path = device_path(trees.anchor().as_fd(), id)?;
-    let shown = plimsoll_core::model::escape(&path).into_owned();
+    let info = device_info(trees.anchor().as_fd(), id)?;
+    if info.path.is_empty() {
+        return Err(Trouble(format!("device {id} of the file system is missing")).into());
+    }
+    let shown = plimsoll_core::model::escape(&info.path).into_owned();
     let failed = |errno| {
         let why = std::io::Error::from(errno);
         Trouble(format!("the device {shown} cannot be read: {why}"))
     };
     let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = rustix::fs::open(OsStr::from_bytes(&path), flags, Mode::empty()).map_err(failed)?;
+    let fd =
+        rustix::fs::open(OsStr::from_bytes(&info.path), flags, Mode::empty()).map_err(failed)?;
     let stat = rustix::fs::fstat(&fd).map_err(failed)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
         return Err(Trouble(format!("{shown} is no block device")).into());
     }
+    if !is_device_of(&fd, id, &info.uuid)? {
+        let why =
+            format!("{shown} is not device {id} of this file system: another one is seen here");
+        return Err(Trouble(why).into());
+    }
     Ok(fd)
 }
 
-/// Returns device and offset of a place in a chunk, and how many bytes lie there in one piece
-/// (`btrfs_map_block` in `fs/btrfs/volumes.c`); `None` when the chunk does not reach so far.
-fn place_in(chunk: &Chunk, at: u64) -> Option<Result<(u64, u64, u64), Unreadable>> {
+/// Whether the superblock says that this is the device looked for: the kernel knows a device by the
+/// path that it had when it was found, which may lead elsewhere by now, or here.
+fn is_device_of(fd: &OwnedFd, id: u64, uuid: &[u8; 16]) -> Result<bool, Unreadable> {
+    // `struct btrfs_super_block` and its `dev_item` in include/uapi/linux/btrfs_tree.h.
+    const SUPERBLOCK_AT: u64 = 64 << 10;
+    const MAGIC_AT: usize = 64;
+    const DEVICE_AT: usize = 201;
+    const UUID_AT: usize = DEVICE_AT + 66;
+    let mut block = Vec::new();
+    read_direct(fd, SUPERBLOCK_AT, 4096, &mut block)?;
+    Ok(block.get(MAGIC_AT..MAGIC_AT + 8) == Some(b"_BHRfS_M")
+        && block.get(DEVICE_AT..DEVICE_AT + 8) == Some(&id.to_le_bytes())
+        && block.get(UUID_AT..UUID_AT + 16) == Some(uuid))
+}
+
+/// Returns where a place in a chunk is (`btrfs_map_block` in `fs/btrfs/volumes.c`); `None` when the
+/// chunk does not reach so far.
+fn copies_in(chunk: &Chunk, at: u64) -> Option<Result<Copies, Unreadable>> {
     const RAID0: u64 = 1 << 3;
     const RAID10: u64 = 1 << 6;
     const RAID56: u64 = 1 << 7 | 1 << 8;
@@ -181,28 +303,32 @@ fn place_in(chunk: &Chunk, at: u64) -> Option<Result<(u64, u64, u64), Unreadable
     if chunk.profile & RAID56 != 0 {
         return Some(Err(Unreadable::NotSupported));
     }
-    let count = chunk.stripes.len() as u64;
     if chunk.profile & (RAID0 | RAID10) == 0 {
-        // One copy, or several whole ones: any will do.
-        return chunk
-            .stripes
-            .first()
-            .map(|(device, offset)| Ok((*device, offset + at, left)));
+        // One copy, or several whole ones.
+        let whole = |(device, offset): &(u64, u64)| (*device, offset.saturating_add(at));
+        return Some(Ok(Copies {
+            at: chunk.stripes.iter().map(whole).collect(),
+            contiguous: left,
+        }));
     }
     let copies = if chunk.profile & RAID10 != 0 {
-        u64::from(chunk.sub_stripes).max(1)
+        usize::from(chunk.sub_stripes).max(1)
     } else {
         1
     };
-    let (stripe_length, across) = (chunk.stripe_length.max(1), (count / copies).max(1));
+    let across = (chunk.stripes.len() / copies).max(1) as u64;
+    let stripe_length = chunk.stripe_length.max(1);
     let (stripe, within) = (at / stripe_length, at % stripe_length);
-    let index = usize::try_from(stripe % across * copies).ok()?;
-    let (device, offset) = chunk.stripes.get(index)?;
-    Some(Ok((
-        *device,
-        offset + stripe / across * stripe_length + within,
-        left.min(stripe_length - within),
-    )))
+    let first = usize::try_from(stripe % across).ok()? * copies;
+    let offset_in = (stripe / across)
+        .saturating_mul(stripe_length)
+        .saturating_add(within);
+    let stripes = chunk.stripes.get(first..first + copies)?;
+    let place = |(device, offset): &(u64, u64)| (*device, offset.saturating_add(offset_in));
+    Some(Ok(Copies {
+        at: stripes.iter().map(place).collect(),
+        contiguous: left.min(stripe_length - within),
+    }))
 }
 
 /// Reads past the page cache of the device, which the file system does not keep up to date.
@@ -240,33 +366,73 @@ fn padded(bytes: &[u8], from: usize, length: usize) -> Vec<u8> {
     out
 }
 
-/// Undoes the compression of an extent (`fs/btrfs/{zlib,lzo,zstd}.c`).
-fn decompress(compression: u8, bytes: &[u8], ram_bytes: u64) -> Result<Vec<u8>, Unreadable> {
-    const NONE: u8 = 0;
-    const ZLIB: u8 = 1;
-    const ZSTD: u8 = 3;
-    let limit = ram_bytes.min(MAX_COMPRESSED);
-    let mut out = Vec::new();
-    let failed = |e: std::io::Error| Trouble(format!("a compressed extent cannot be read: {e}"));
-    match compression {
-        NONE => return Ok(bytes.to_vec()),
-        ZLIB => {
-            flate2::read::ZlibDecoder::new(bytes)
-                .take(limit)
-                .read_to_end(&mut out)
-                .map_err(failed)?;
-        }
-        ZSTD => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(bytes)
-                .map_err(failed)?
-                .single_frame();
-            decoder.take(limit).read_to_end(&mut out).map_err(failed)?;
-        }
-        _ => return Err(Unreadable::NotSupported),
-    }
-    Ok(out)
-}
-
 fn to_usize(n: u64) -> Result<usize, Unreadable> {
     usize::try_from(n).map_err(|_| Unreadable::NotSupported)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(profile: u64, stripes: u64, sub_stripes: u16) -> Chunk {
+        Chunk {
+            length: 1 << 30,
+            stripe_length: 64 << 10,
+            profile,
+            sub_stripes,
+            stripes: (0..stripes).map(|n| (n + 1, (n + 1) << 40)).collect(),
+        }
+    }
+
+    #[test]
+    fn places_in_each_profile() {
+        const KIB: u64 = 1 << 10;
+        let places = |profile: u64, stripes: u64, sub_stripes: u16, at: u64| {
+            let copies = copies_in(&chunk(profile, stripes, sub_stripes), at);
+            copies.map(|copies| {
+                copies.map(|copies| {
+                    let device = |(device, offset): (u64, u64)| (device, offset - (device << 40));
+                    (
+                        copies.at.into_iter().map(device).collect::<Vec<_>>(),
+                        copies.contiguous,
+                    )
+                })
+            })
+        };
+        let place = |profile, stripes, sub_stripes, at| {
+            places(profile, stripes, sub_stripes, at).unwrap().unwrap()
+        };
+        let left = (1 << 30) - 100 * KIB;
+        assert_eq!(place(0, 1, 1, 100 * KIB), (vec![(1, 100 * KIB)], left));
+        let three = vec![(1, 100 * KIB), (2, 100 * KIB), (3, 100 * KIB)];
+        assert_eq!(place(1 << 9, 3, 1, 100 * KIB), (three, left));
+        // Second stripe of two devices: 36 KiB into the first row of the second device.
+        assert_eq!(
+            place(1 << 3, 2, 1, 100 * KIB),
+            (vec![(2, 36 * KIB)], 28 * KIB)
+        );
+        assert_eq!(
+            place(1 << 3, 2, 1, 164 * KIB),
+            (vec![(1, 100 * KIB)], 28 * KIB)
+        );
+        let mirrored = vec![(3, 36 * KIB), (4, 36 * KIB)];
+        assert_eq!(place(1 << 6, 4, 2, 100 * KIB), (mirrored, 28 * KIB));
+        assert!(matches!(
+            places(1 << 7, 3, 1, 0),
+            Some(Err(Unreadable::NotSupported))
+        ));
+        assert!(places(0, 1, 1, 1 << 30).is_none());
+        // Whatever a chunk claims, nothing panics.
+        assert!(
+            copies_in(
+                &Chunk {
+                    stripes: vec![],
+                    stripe_length: 0,
+                    ..chunk(1 << 6, 0, 0)
+                },
+                5
+            )
+            .is_none()
+        );
+    }
 }

@@ -4,21 +4,19 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use crate::fs::btrfs::Trees;
 use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, Place};
-use crate::measure::Trouble;
+use crate::fs::btrfs::{TreeError, Trees};
+
+use super::device::Unreadable;
 
 /// Extents read at once.
 const BATCH: u32 = 256;
 
-/// Longest extent, in bytes (`BTRFS_MAX_EXTENT_SIZE`); holes and reserved space may be longer, and do
-/// not matter to who looks for data.
-const LONGEST: u64 = 128 << 20;
-
 /// A file: its tree and its inode number.
 pub(super) type File = (u64, u64);
 
-/// A part of a file, from `start` up to `end`, and what it holds.
+/// A part of a file, from `start` up to `end`, and what it holds. What has an extent begins where that
+/// does, so that `start` is its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) start: u64,
@@ -51,15 +49,11 @@ impl Extents {
         }
     }
 
-    /// Begins at the extent that holds `offset`, given that it begins there or earlier by less than
-    /// any extent is long.
-    pub(super) fn skip_to(&mut self, offset: u64) {
-        self.next = offset.saturating_sub(LONGEST);
-        self.at = self.next;
-    }
-
     /// Returns the segment that holds the byte at `offset`, which must not go backwards.
-    pub(super) fn at(&mut self, trees: &mut Trees<'_>, offset: u64) -> Result<Segment, Trouble> {
+    ///
+    /// # Errors
+    /// [`Unreadable::Moved`] when extents overlap: the file was written to between two searches.
+    pub(super) fn at(&mut self, trees: &mut Trees<'_>, offset: u64) -> Result<Segment, Unreadable> {
         loop {
             while self
                 .buffered
@@ -77,13 +71,13 @@ impl Extents {
         }
     }
 
-    fn fill(&mut self, trees: &mut Trees<'_>) -> Result<(), Trouble> {
+    fn fill(&mut self, trees: &mut Trees<'_>) -> Result<(), Unreadable> {
         let (tree, inode) = self.file;
         let range = (
             (inode, EXTENT_DATA, self.next),
             (inode, EXTENT_DATA, u64::MAX),
         );
-        let mut odd = false;
+        let (mut odd, mut moved) = (false, false);
         self.ended = true;
         let (buffered, next, at, ended) = (
             &mut self.buffered,
@@ -105,8 +99,7 @@ impl Extents {
                 odd = true;
                 return ControlFlow::Break(());
             };
-            // Extents never overlap: one that does is no answer.
-            odd |= item.offset < *at;
+            moved |= item.offset < *at;
             *at = end;
             *next = item.offset.saturating_add(1);
             if item.offset < size {
@@ -118,12 +111,28 @@ impl Extents {
             }
             ControlFlow::Continue(())
         })?;
-        if odd {
-            return Err(Trouble(
-                "its extents are of a form that is not known".into(),
-            ));
+        match (odd, moved) {
+            (true, _) => Err(TreeError::Undecodable(tree).into()),
+            (false, true) => Err(Unreadable::Moved),
+            (false, false) => Ok(()),
         }
-        Ok(())
+    }
+}
+
+/// Whether the file still has the extent of a segment where it had it.
+pub(super) fn is_still(
+    trees: &mut Trees<'_>,
+    (tree, inode): File,
+    segment: &Segment,
+) -> Result<bool, TreeError> {
+    match segment.extent.place {
+        Place::Disk { .. } => {
+            let key = (inode, EXTENT_DATA, segment.start);
+            let now = trees.one(tree, key, FileExtent::decode)?;
+            Ok(now.as_ref() == Some(&segment.extent))
+        }
+        // What was read of it came from its item.
+        Place::Inline(_) | Place::Zeros { .. } => Ok(true),
     }
 }
 

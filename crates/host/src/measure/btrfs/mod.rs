@@ -10,13 +10,15 @@
 //! directory elsewhere on the file system, content, where it must be read, from the device.
 
 mod candidates;
+mod checksums;
+mod compression;
 mod content;
 mod device;
 mod extents;
 mod names;
+mod reference;
 
 use std::ops::ControlFlow;
-use std::rc::Rc;
 
 use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath, Timestamp};
 
@@ -24,14 +26,13 @@ use self::candidates::Candidates;
 use self::device::Devices;
 use super::{Confirm, Content, Listing, Names, Pair, Side, Trouble};
 use crate::fs::btrfs::decode::{
-    self, DIR_INDEX, EXTENT_DATA, FileExtent, Inode, Location, Place, Root, XATTR_ITEM,
+    self, EXTENT_DATA, FileExtent, Inode, Location, Place, Root, XATTR_ITEM,
 };
-use crate::fs::btrfs::{ROOT_DIRECTORY, Trees};
+use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::fs::{Dir, LINK_LIMIT};
 use crate::layers::Subvolume;
 
-/// Names that one call of `list` adds at most.
-const LIST_PORTION: usize = 65_536;
+pub use self::names::Cursor;
 
 /// Items asked for at once.
 const BATCH: u32 = 4096;
@@ -51,7 +52,7 @@ pub struct BtrfsPair<'s> {
     made: Timestamp,
     /// What may differ; `None` when only some paths are asked for, and each is looked at by itself.
     candidates: Option<Candidates>,
-    /// Inodes that changed in the image's subvolume since.
+    /// Inodes that changed in the image's subvolume since, as far as they were looked at.
     moved: Vec<u64>,
     confirm: Confirm,
     bytes_read: u64,
@@ -64,14 +65,6 @@ pub struct Node {
     number: u64,
     item: Inode,
     file_type: FileType,
-}
-
-/// Where a listing stands.
-#[derive(Debug, Default)]
-pub struct Cursor {
-    next: u64,
-    /// The names that differ, once they were found.
-    differing: Option<Rc<[Box<[u8]>]>>,
 }
 
 /// What the trees are asked for.
@@ -127,8 +120,7 @@ impl<'s> BtrfsPair<'s> {
         let (candidates, moved) = match scope {
             Scope::Paths => (None, Vec::new()),
             Scope::Everything => {
-                let (candidates, moved) =
-                    Candidates::find(&mut trees, looked_at, container.id, image.id, base)?;
+                let (candidates, moved) = Candidates::find(&mut trees, looked_at, image.id, base)?;
                 (Some(candidates), moved)
             }
         };
@@ -145,32 +137,6 @@ impl<'s> BtrfsPair<'s> {
             confirm,
             bytes_read: 0,
         })
-    }
-
-    /// Returns the number of inodes of the image's subvolume that changed after the container was made
-    /// from it, reads aside: the reference is then not what the container started from.
-    ///
-    /// # Errors
-    /// [`Trouble`] when one cannot be read.
-    pub fn reference_moved(&mut self) -> Result<usize, Trouble> {
-        let mut moved = 0;
-        for number in std::mem::take(&mut self.moved) {
-            let now = self.trees.inode(self.image, number)?;
-            let inherited = self
-                .trees
-                .inode(self.container, number)?
-                .filter(|inode| inode.transid <= self.base);
-            let only_read = match (now, inherited) {
-                // The container still has the inode as it was then.
-                (Some(now), Some(then)) => now.same_but_read(&then),
-                // A read moves the access time alone, everything else the change time, which nobody can
-                // set. The two clocks compared here may be a tick apart.
-                (Some(now), None) => now.ctime < later(self.made, TICK_NANOSECONDS),
-                (None, _) => false,
-            };
-            moved += usize::from(!only_read);
-        }
-        Ok(moved)
     }
 
     /// Whether the container's subvolume is still there.
@@ -215,17 +181,6 @@ impl<'s> BtrfsPair<'s> {
     }
 }
 
-/// Longest time between two ticks of the kernel's coarse clock, which stamps new subvolumes.
-const TICK_NANOSECONDS: u32 = 10_000_000;
-
-fn later(time: Timestamp, nanoseconds: u32) -> Timestamp {
-    let sum = time.nanoseconds.saturating_add(nanoseconds);
-    Timestamp {
-        seconds: time.seconds.saturating_add(i64::from(sum / 1_000_000_000)),
-        nanoseconds: sum % 1_000_000_000,
-    }
-}
-
 /// Number of the empty directory that stands where a snapshot lacks a nested subvolume
 /// (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID`).
 const PLACEHOLDER: u64 = 2;
@@ -248,52 +203,29 @@ impl Pair for BtrfsPair<'_> {
         out: &mut Names,
     ) -> Result<bool, Trouble> {
         match what {
-            Listing::Suspects { image, container } => {
-                let names = match &cursor.differing {
-                    Some(names) => Rc::clone(names),
-                    None => self.differing_names(image, container)?,
-                };
-                let from = usize::try_from(cursor.next).unwrap_or(usize::MAX);
-                for name in names.iter().skip(from).take(LIST_PORTION) {
-                    out.push(name);
-                    cursor.next += 1;
-                }
-                let more = cursor.next < names.len() as u64;
-                cursor.differing = Some(names);
-                Ok(more)
-            }
-            Listing::All { dir, .. } => {
-                if dir.number == PLACEHOLDER {
-                    return Ok(false);
-                }
-                let range = (
-                    (dir.number, DIR_INDEX, cursor.next),
-                    (dir.number, DIR_INDEX, u64::MAX),
-                );
-                let mut more = false;
-                self.trees.each(dir.tree, range, 0, BATCH, |item| {
-                    if out.len() >= LIST_PORTION {
-                        more = true;
-                        return ControlFlow::Break(());
-                    }
-                    cursor.next = item.offset.saturating_add(1);
-                    for entry in decode::dir_entries(item.data) {
-                        out.push(entry.name);
-                    }
-                    ControlFlow::Continue(())
-                })?;
-                Ok(more)
-            }
+            Listing::Suspects { image, container } => self.suspects(image, container, cursor, out),
+            Listing::All { dir, .. } => self.every_name(dir, cursor, out),
         }
     }
 
-    fn lookup(&mut self, _: Side, dir: &Node, name: &[u8]) -> Result<Option<Node>, Trouble> {
+    fn lookup(&mut self, side: Side, dir: &Node, name: &[u8]) -> Result<Option<Node>, Trouble> {
         if !dir.file_type.has_entries() || dir.number == PLACEHOLDER {
             return Ok(None);
         }
         match self.trees.entry(dir.tree, dir.number, name)? {
             None => Ok(None),
-            Some(Location::Inode(number)) => self.node(dir.tree, number),
+            Some(Location::Inode(number)) => {
+                let node = self.node(dir.tree, number)?;
+                // Where everything is looked at, the search has told which ones changed.
+                if let Some(node) = &node
+                    && side == Side::Image
+                    && self.candidates.is_none()
+                    && node.item.transid > self.base
+                {
+                    self.moved.push(number);
+                }
+                Ok(node)
+            }
             Some(Location::Subvolume(id)) => {
                 let parent = if dir.tree == self.container {
                     self.nesting
@@ -374,14 +306,19 @@ impl Pair for BtrfsPair<'_> {
             (node.number, XATTR_ITEM, 0),
             (node.number, XATTR_ITEM, u64::MAX),
         );
+        let mut odd = false;
         self.trees.each(node.tree, range, 0, BATCH, |item| {
-            xattrs.extend(
-                decode::dir_entries(item.data)
-                    // Properties of Btrfs are kept as attributes too; what reads them is not content.
-                    .map(|entry| (Bytes::from(entry.name), Bytes::from(entry.value))),
-            );
+            for entry in decode::dir_entries(item.data) {
+                match entry {
+                    Some(entry) => xattrs.push((entry.name.into(), entry.value.into())),
+                    None => odd = true,
+                }
+            }
             ControlFlow::Continue(())
         })?;
+        if odd {
+            return Err(TreeError::Undecodable(node.tree).into());
+        }
         xattrs.sort();
         Ok(xattrs)
     }
@@ -411,10 +348,8 @@ impl Pair for BtrfsPair<'_> {
         if inherited.generation != container.item.generation {
             return None;
         }
-        let (parent, name) = candidates::names_of(&mut self.trees, self.image, container.number)
-            .ok()?
-            .into_iter()
-            .next()?;
+        let names = self.trees.names(self.image, container.number).ok()?;
+        let (parent, name) = names.into_iter().next()?;
         let still = self.trees.entry(self.container, parent, &name).ok()?;
         if still == Some(Location::Inode(container.number)) {
             return None;
@@ -425,10 +360,7 @@ impl Pair for BtrfsPair<'_> {
             if names.len() > LINK_LIMIT {
                 return None;
             }
-            let (parent, name) = candidates::names_of(&mut self.trees, self.image, dir)
-                .ok()?
-                .into_iter()
-                .next()?;
+            let (parent, name) = self.trees.names(self.image, dir).ok()?.into_iter().next()?;
             names.push(name);
             dir = parent;
         }

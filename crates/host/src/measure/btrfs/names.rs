@@ -1,75 +1,207 @@
 //! Which names of a directory may lead to a difference.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::rc::Rc;
 
-use super::{BATCH, BtrfsPair, Node, PLACEHOLDER};
-use crate::fs::btrfs::decode::{self, DIR_INDEX, Location};
-use crate::measure::Trouble;
+use super::candidates::Candidates;
+use super::{BtrfsPair, Node, PLACEHOLDER};
+use crate::fs::btrfs::decode::Location;
+use crate::measure::{Names, Trouble};
 
-/// An entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Names looked at in one go: about as many as one search returns.
+const PORTION: u32 = 2048;
+
+/// Where a listing stands. Entries are gone through in portions, so that the size of a directory, which
+/// is the container's choice, costs no memory.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    stage: Stage,
+    /// Index of the next entry.
+    next: u64,
+    /// The last name that leads to a candidate.
+    last: Option<Box<[u8]>>,
+}
+
+/// What of a directory is being listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    /// Names that lead to candidates.
+    #[default]
+    Leading,
+    /// Entries that one side has and the other has not.
+    Differing,
+    /// Every entry of the image's directory.
+    Image,
+    /// Every entry of the container's that the image's does not have.
+    Container,
+    Ended,
+}
+
+/// An entry of a directory. Two are the same when they were made at once: a name that was taken away
+/// and given again has another index.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     index: u64,
     location: Option<Location>,
     name: Box<[u8]>,
 }
 
+/// Some entries of a directory, and the last index up to which they are all that there are.
+struct Portion {
+    entries: Vec<Entry>,
+    upto: u64,
+}
+
 impl BtrfsPair<'_> {
-    /// Returns the names of a directory that both sides have, beneath which they may differ.
-    pub(super) fn differing_names(
+    /// Adds names of a directory that both sides have, beneath which they may differ, and returns
+    /// whether there are more.
+    pub(super) fn suspects(
         &mut self,
         image: &Node,
         container: &Node,
-    ) -> Result<Rc<[Box<[u8]>]>, Trouble> {
-        let mut names: Vec<Box<[u8]>> = Vec::new();
-        let same = self.one_inode(image, container);
-        let candidates = self.candidates.take();
-        let leading = match &candidates {
-            Some(candidates) if same => {
-                names.extend(candidates.names_in(image.number).map(Into::into));
-                candidates.contains(image.number)
+        cursor: &mut Cursor,
+        out: &mut Names,
+    ) -> Result<bool, Trouble> {
+        match cursor.stage {
+            Stage::Leading => self.leading(image, container, cursor, out),
+            Stage::Differing => self.differing(image, container, cursor, out)?,
+            Stage::Image => {
+                let portion = self.portion(image, cursor.next)?;
+                for entry in &portion.entries {
+                    out.push(&entry.name);
+                }
+                cursor.advance(portion.upto, Stage::Container);
             }
-            _ => true,
-        };
-        self.candidates = candidates;
-        if leading {
-            let (ours, theirs) = (self.entries(image)?, self.entries(container)?);
-            let (ours, theirs): (HashSet<&Entry>, HashSet<&Entry>) =
-                (ours.iter().collect(), theirs.iter().collect());
-            if same {
-                names.extend(
-                    ours.symmetric_difference(&theirs)
-                        .map(|entry| entry.name.clone()),
-                );
-            } else {
-                names.extend(ours.union(&theirs).map(|entry| entry.name.clone()));
+            Stage::Container => {
+                let portion = self.portion(container, cursor.next)?;
+                for entry in &portion.entries {
+                    if !self.has(image, &entry.name)? {
+                        out.push(&entry.name);
+                    }
+                }
+                cursor.advance(portion.upto, Stage::Ended);
             }
+            Stage::Ended => {}
         }
-        names.sort_unstable();
-        names.dedup();
-        Ok(names.into())
+        Ok(cursor.stage != Stage::Ended)
     }
 
-    /// Returns the entries of a directory.
-    fn entries(&mut self, dir: &Node) -> Result<Vec<Entry>, Trouble> {
-        let mut entries = Vec::new();
-        if !dir.file_type.has_entries() || dir.number == PLACEHOLDER {
-            return Ok(entries);
+    /// Adds every name of a directory, and returns whether there are more.
+    pub(super) fn every_name(
+        &mut self,
+        dir: &Node,
+        cursor: &mut Cursor,
+        out: &mut Names,
+    ) -> Result<bool, Trouble> {
+        let portion = self.portion(dir, cursor.next)?;
+        for entry in &portion.entries {
+            out.push(&entry.name);
         }
-        let range = (
-            (dir.number, DIR_INDEX, 0),
-            (dir.number, DIR_INDEX, u64::MAX),
-        );
-        self.trees.each(dir.tree, range, 0, BATCH, |item| {
-            entries.extend(decode::dir_entries(item.data).map(|entry| Entry {
-                index: item.offset,
-                location: entry.location,
-                name: entry.name.into(),
-            }));
-            ControlFlow::Continue(())
-        })?;
-        Ok(entries)
+        cursor.advance(portion.upto, Stage::Ended);
+        Ok(cursor.stage != Stage::Ended)
+    }
+
+    fn leading(&self, image: &Node, container: &Node, cursor: &mut Cursor, out: &mut Names) {
+        let same = self.one_inode(image, container);
+        let Some(candidates) = self.candidates.as_ref().filter(|_| same) else {
+            return cursor.stage = Stage::Image;
+        };
+        let mut last = None;
+        for name in candidates
+            .names_in(image.number, cursor.last.as_deref())
+            .take(PORTION as usize)
+        {
+            out.push(name);
+            last = Some(name);
+        }
+        match last {
+            Some(name) => cursor.last = Some(name.into()),
+            None if candidates.contains(image.number) => cursor.stage = Stage::Differing,
+            None => cursor.stage = Stage::Ended,
+        }
+    }
+
+    /// Compares the next portion of entries of two directories that are one inode: most have the same
+    /// index, place and name.
+    fn differing(
+        &mut self,
+        image: &Node,
+        container: &Node,
+        cursor: &mut Cursor,
+        out: &mut Names,
+    ) -> Result<(), Trouble> {
+        let ours = self.portion(image, cursor.next)?;
+        let theirs = self.portion(container, cursor.next)?;
+        let upto = ours.upto.min(theirs.upto);
+        let within = |portion: Portion| {
+            let entries = portion.entries.into_iter();
+            entries.take_while(move |entry| entry.index <= upto)
+        };
+        let (mut ours, mut theirs) = (within(ours).peekable(), within(theirs).peekable());
+        loop {
+            let entry = match (ours.peek(), theirs.peek()) {
+                (None, None) => break,
+                (Some(a), Some(b)) if a == b => {
+                    theirs.next();
+                    ours.next();
+                    continue;
+                }
+                (Some(a), Some(b)) if a > b => theirs.next().map(|entry| (entry, true)),
+                (None, Some(_)) => theirs.next().map(|entry| (entry, true)),
+                (Some(_), _) => ours.next().map(|entry| (entry, false)),
+            };
+            let Some((entry, is_theirs)) = entry else {
+                break;
+            };
+            let leads = |candidates: &Candidates| candidates.leads(image.number, &entry.name);
+            let known = self.candidates.as_ref().is_some_and(leads);
+            // A name that both have differs on both sides, and was added with the image's entry.
+            if !(known || is_theirs && self.has(image, &entry.name)?) {
+                out.push(&entry.name);
+            }
+        }
+        cursor.advance(upto, Stage::Ended);
+        Ok(())
+    }
+
+    fn has(&mut self, dir: &Node, name: &[u8]) -> Result<bool, Trouble> {
+        if dir.number == PLACEHOLDER {
+            return Ok(false);
+        }
+        Ok(self.trees.entry(dir.tree, dir.number, name)?.is_some())
+    }
+
+    /// Returns the next entries of a directory, from index `from` on.
+    fn portion(&mut self, dir: &Node, from: u64) -> Result<Portion, Trouble> {
+        let mut portion = Portion {
+            entries: Vec::new(),
+            upto: u64::MAX,
+        };
+        if !dir.file_type.has_entries() || dir.number == PLACEHOLDER {
+            return Ok(portion);
+        }
+        self.trees
+            .entries(dir.tree, dir.number, from, PORTION, |index, entry| {
+                portion.entries.push(Entry {
+                    index,
+                    location: entry.location,
+                    name: entry.name.into(),
+                });
+                if portion.entries.len() < PORTION as usize {
+                    return ControlFlow::Continue(());
+                }
+                portion.upto = index;
+                ControlFlow::Break(())
+            })?;
+        Ok(portion)
+    }
+}
+
+impl Cursor {
+    /// Steps past the entries up to this index, and on to the next stage when that is the last one.
+    fn advance(&mut self, upto: u64, next: Stage) {
+        match upto.checked_add(1) {
+            Some(index) => self.next = index,
+            None => (self.next, self.stage) = (0, next),
+        }
     }
 }

@@ -1,0 +1,110 @@
+//! The checksums that the file system keeps of what is on disk: to compare two extents without reading
+//! them, and to know that what was read is what was written.
+
+use std::ops::ControlFlow;
+use std::os::fd::AsFd as _;
+
+use blake2::digest::consts::U32;
+use plimsoll_syscall::btrfs::{FsInfo, fs_info};
+use sha2::Digest as _;
+
+use crate::fs::btrfs::decode::EXTENT_CSUM;
+use crate::fs::btrfs::{TreeError, Trees};
+
+/// The checksum tree, and the object that its items hang on (`BTRFS_EXTENT_CSUM_OBJECTID`).
+const CSUM_TREE: u64 = 7;
+const CSUM_OBJECT: u64 = u64::MAX - 9;
+
+/// Algorithms (`enum btrfs_csum_type`).
+const CRC32C: u16 = 0;
+const XXHASH64: u16 = 1;
+const SHA256: u16 = 2;
+const BLAKE2B: u16 = 3;
+
+/// The checksums of one file system.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checksums {
+    info: FsInfo,
+}
+
+impl Checksums {
+    pub(super) fn of(trees: &Trees<'_>) -> Result<Self, TreeError> {
+        let info = fs_info(trees.anchor().as_fd()).map_err(TreeError::Io)?;
+        if info.sector_size == 0 || info.checksum_size == 0 {
+            return Err(TreeError::NotBtrfs);
+        }
+        Ok(Self { info })
+    }
+
+    /// Returns the number of bytes that one checksum covers.
+    pub(super) fn sector(&self) -> u64 {
+        u64::from(self.info.sector_size)
+    }
+
+    /// Whether equal checksums prove equal bytes: only where nobody can make a collision.
+    pub(super) fn are_proof(&self) -> bool {
+        [SHA256, BLAKE2B].contains(&self.info.checksum_type)
+    }
+
+    /// Returns the checksums of a range of logical addresses that begins at a sector; `None` where one
+    /// is missing, as for files that are not copied on write.
+    pub(super) fn read(
+        &self,
+        trees: &mut Trees<'_>,
+        address: u64,
+        length: u64,
+    ) -> Result<Option<Vec<u8>>, TreeError> {
+        let (sector, width) = (self.sector(), usize::from(self.info.checksum_size));
+        // The item that holds the first one begins where it does, or earlier by less than a block of
+        // checksums covers.
+        let span = u64::from(self.info.node_size) / width as u64 * sector;
+        let Some(end) = address.checked_add(length) else {
+            return Ok(None);
+        };
+        let range = (
+            (CSUM_OBJECT, EXTENT_CSUM, address.saturating_sub(span)),
+            (CSUM_OBJECT, EXTENT_CSUM, end.saturating_sub(1)),
+        );
+        let mut sums = Vec::new();
+        let mut next = address;
+        trees.each(CSUM_TREE, range, 0, 64, |item| {
+            let covered = (item.data.len() / width) as u64 * sector;
+            if item.offset.saturating_add(covered) <= next {
+                return ControlFlow::Continue(());
+            }
+            if item.offset > next {
+                return ControlFlow::Break(());
+            }
+            let index = |sectors: u64| usize::try_from(sectors).unwrap_or(usize::MAX);
+            let skip = index((next - item.offset) / sector).saturating_mul(width);
+            let wanted = index((end - next).div_ceil(sector)).saturating_mul(width);
+            let have = item.data.get(skip..).unwrap_or_default();
+            let have = have.get(..wanted.min(have.len())).unwrap_or_default();
+            sums.extend_from_slice(have);
+            next += (have.len() / width) as u64 * sector;
+            if next >= end {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        Ok((next >= end).then_some(sums))
+    }
+
+    /// Whether whole sectors have these checksums. True where the algorithm is not known here: then it
+    /// is not known to be wrong.
+    pub(super) fn hold(&self, sectors: &[u8], sums: &[u8]) -> bool {
+        let width = usize::from(self.info.checksum_size);
+        let sector = usize::try_from(self.info.sector_size).unwrap_or(usize::MAX);
+        sectors
+            .chunks(sector)
+            .zip(sums.chunks(width))
+            .all(|(sector, sum)| match self.info.checksum_type {
+                CRC32C => crc32c::crc32c(sector).to_le_bytes() == sum,
+                XXHASH64 => twox_hash::XxHash64::oneshot(0, sector).to_le_bytes() == sum,
+                SHA256 => sha2::Sha256::digest(sector)[..] == *sum,
+                BLAKE2B => blake2::Blake2b::<U32>::digest(sector)[..] == *sum,
+                _ => true,
+            })
+    }
+}

@@ -1,0 +1,162 @@
+//! Btrfs: an image's subvolume, containers made from it, and the engine held against the referee.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use plimsoll_core::model::{Change, EngineKind, Measurement, RootPath};
+use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
+use plimsoll_host::measure::Confirm;
+
+use crate::brute;
+use crate::command::run;
+use crate::loopfs::{Kind, LoopFs};
+use crate::operations::build_image;
+
+/// An image's subvolume and containers made from it.
+struct Image {
+    fs: LoopFs,
+}
+
+impl Image {
+    fn new(mkfs: &[&str], mount: &str) -> Self {
+        let fs = LoopFs::with(Kind::Btrfs, 4096, mkfs, mount);
+        let image = fs.path().join("image");
+        run("btrfs", &["-q", "subvolume", "create", text(&image)]);
+        build_image(&[&image, &image]);
+        // As when a layer was unpacked some time before a container is made.
+        run("sync", &["-f", text(&image)]);
+        Self { fs }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.fs.path().join("image")
+    }
+
+    fn container(&self, name: &str) -> PathBuf {
+        let path = self.fs.path().join(name);
+        run(
+            "btrfs",
+            &[
+                "-q",
+                "subvolume",
+                "snapshot",
+                text(&self.path()),
+                text(&path),
+            ],
+        );
+        path
+    }
+
+    fn check(&self, container: &Path, paths: Vec<RootPath>, options: Options) -> Measurement {
+        let request = Request {
+            sources: Sources::default(),
+            targets: vec![Target::Trees {
+                image: self.path(),
+                container: container.to_owned(),
+            }],
+            paths,
+            options,
+        };
+        let mut found = None;
+        inspect(&request, &mut |measurement| found = Some(measurement)).expect("inspect");
+        found.expect("one measurement")
+    }
+
+    /// Holds the engine against the referee; returns what is wrong.
+    fn judge(&self, name: &str, container: &Path) -> Vec<String> {
+        let measurement = self.check(container, Vec::new(), Options::default());
+        let mut wrong = Vec::new();
+        if measurement.engine != Some(EngineKind::Btrfs) {
+            wrong.push(format!(
+                "{name}: compared by {:?}: {:?}",
+                measurement.engine, measurement.gaps
+            ));
+            return wrong;
+        }
+        let always = self.check(
+            container,
+            Vec::new(),
+            Options {
+                confirm: Confirm::Always,
+                ..Options::default()
+            },
+        );
+        let never = self.check(
+            container,
+            Vec::new(),
+            Options {
+                confirm: Confirm::Never,
+                ..Options::default()
+            },
+        );
+        let one_by_one: Vec<Measurement> = [
+            "/bin/tool",
+            "/etc/small",
+            "/bin/hl2",
+            "/tree/sub/file",
+            "/etc/deep",
+        ]
+        .map(|path| RootPath::parse(path.as_bytes()).expect("path"))
+        .into_iter()
+        .map(|path| self.check(container, vec![path], Options::default()))
+        .collect();
+        let digest = Options {
+            engine: Some(EngineKind::Digest),
+            ..Options::default()
+        };
+        let digest = self.check(container, Vec::new(), digest);
+        let expected = brute::compare(&self.path(), container);
+        let mut hold = |way: &str, measurement: &Measurement| {
+            let reported = brute::of_changes(&measurement.changes);
+            if reported != expected || !measurement.gaps.is_empty() {
+                wrong.push(format!(
+                    "{name}, {way}:\n  expected {expected:?}\n  reported {reported:?}\n  gaps {:?}",
+                    measurement.gaps
+                ));
+            }
+        };
+        hold("exact", &measurement);
+        hold("always", &always);
+        hold("digest", &digest);
+        let unconfirmed = never.changes.iter().filter(|change| !change.confirmed);
+        let mut certain = never.clone();
+        certain
+            .changes
+            .retain(|change| change.confirmed || expected.contains_key(&change.path.to_string()));
+        if never.cost.bytes_read > 0 {
+            wrong.push(format!("{name}: --confirm never read content"));
+        }
+        let paths = |changes: &[plimsoll_core::model::Change]| -> Vec<String> {
+            let paths: BTreeSet<String> = changes
+                .iter()
+                .map(|change| change.path.to_string())
+                .collect();
+            paths.into_iter().collect()
+        };
+        if paths(&certain.changes) != expected.keys().cloned().collect::<Vec<_>>() {
+            let unconfirmed: Vec<_> = unconfirmed.map(|change| change.path.to_string()).collect();
+            wrong.push(format!(
+                "{name}, never: {:?}, unconfirmed {unconfirmed:?}, expected {expected:?}",
+                paths(&never.changes)
+            ));
+        }
+        for one in one_by_one {
+            for change in &one.changes {
+                if !measurement.changes.contains(change)
+                    && !measurement
+                        .changes
+                        .iter()
+                        .any(|whole| change.path.is_within(&whole.path))
+                {
+                    wrong.push(format!("{name}: a path alone tells {change:?}"));
+                }
+            }
+        }
+        wrong
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
