@@ -13,27 +13,79 @@ use crate::loopfs::{Kind, LoopFs};
 use crate::operations::build_image;
 
 /// An image's subvolume and containers made from it.
-struct Image {
-    fs: LoopFs,
+#[derive(Debug)]
+pub struct Image {
+    /// The file system that they are on, when it is one of this harness.
+    pub fs: Option<LoopFs>,
+    root: PathBuf,
 }
 
 impl Image {
-    fn new(mkfs: &[&str], mount: &str) -> Self {
+    /// Makes a file system and in it an image with the files that the operations work on.
+    ///
+    /// # Panics
+    /// When one cannot be made.
+    #[must_use]
+    pub fn new(mkfs: &[&str], mount: &str) -> Self {
         let fs = LoopFs::with(Kind::Btrfs, 4096, mkfs, mount);
-        let image = fs.path().join("image");
-        run("btrfs", &["-q", "subvolume", "create", text(&image)]);
-        build_image(&[&image, &image]);
-        // As when a layer was unpacked some time before a container is made.
-        run("sync", &["-f", text(&image)]);
-        Self { fs }
+        let image = Self::empty(&fs.path());
+        build_image(&[&image.path(), &image.path()]);
+        image.commit();
+        Self {
+            fs: Some(fs),
+            ..image
+        }
     }
 
-    fn path(&self) -> PathBuf {
-        self.fs.path().join("image")
+    /// Makes an image without files on a mounted file system.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn empty(root: &Path) -> Self {
+        let image = Self {
+            fs: None,
+            root: root.to_owned(),
+        };
+        run("btrfs", &["-q", "subvolume", "create", text(&image.path())]);
+        image
     }
 
-    fn container(&self, name: &str) -> PathBuf {
-        let path = self.fs.path().join(name);
+    /// Writes out what is pending, as when a layer was unpacked some time before a container is made.
+    pub fn commit(&self) {
+        run("sync", &["-f", text(&self.root)]);
+    }
+
+    /// Unmounts the file system and mounts it again.
+    ///
+    /// # Panics
+    /// When it is busy.
+    pub fn remount(&self) {
+        self.fs
+            .as_ref()
+            .expect("a file system of its own")
+            .remount();
+    }
+
+    /// Returns where the file system is mounted.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the image's subvolume.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.root.join("image")
+    }
+
+    /// Makes a container: a snapshot of the image.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn container(&self, name: &str) -> PathBuf {
+        let path = self.root.join(name);
         run(
             "btrfs",
             &[
@@ -47,7 +99,12 @@ impl Image {
         path
     }
 
-    fn check(&self, container: &Path, paths: Vec<RootPath>, options: Options) -> Measurement {
+    /// Checks a container as the program does.
+    ///
+    /// # Panics
+    /// When nothing could be inspected.
+    #[must_use]
+    pub fn check(&self, container: &Path, paths: Vec<RootPath>, options: Options) -> Measurement {
         let request = Request {
             sources: Sources::default(),
             targets: vec![Target::Trees {
@@ -63,7 +120,8 @@ impl Image {
     }
 
     /// Holds the engine against the referee; returns what is wrong.
-    fn judge(&self, name: &str, container: &Path) -> Vec<String> {
+    #[must_use]
+    pub fn judge(&self, name: &str, container: &Path) -> Vec<String> {
         let measurement = self.check(container, Vec::new(), Options::default());
         let mut wrong = Vec::new();
         if measurement.engine != Some(EngineKind::Btrfs) {
@@ -89,7 +147,7 @@ impl Image {
                 ..Options::default()
             },
         );
-        let one_by_one: Vec<Measurement> = [
+        let one_by_one: Vec<(RootPath, Measurement)> = [
             "/bin/tool",
             "/etc/small",
             "/bin/hl2",
@@ -98,7 +156,12 @@ impl Image {
         ]
         .map(|path| RootPath::parse(path.as_bytes()).expect("path"))
         .into_iter()
-        .map(|path| self.check(container, vec![path], Options::default()))
+        .map(|path| {
+            (
+                path.clone(),
+                self.check(container, vec![path], Options::default()),
+            )
+        })
         .collect();
         let digest = Options {
             engine: Some(EngineKind::Digest),
@@ -126,7 +189,7 @@ impl Image {
         if never.cost.bytes_read > 0 {
             wrong.push(format!("{name}: --confirm never read content"));
         }
-        let paths = |changes: &[plimsoll_core::model::Change]| -> Vec<String> {
+        let paths = |changes: &[Change]| -> Vec<String> {
             let paths: BTreeSet<String> = changes
                 .iter()
                 .map(|change| change.path.to_string())
@@ -140,7 +203,13 @@ impl Image {
                 paths(&never.changes)
             ));
         }
-        for one in one_by_one {
+        for (path, one) in one_by_one {
+            let covers = |change: &&Change| path.is_within(&change.path);
+            if measurement.changes.iter().any(|change| change.path == path)
+                && !one.changes.iter().any(|change| covers(&change))
+            {
+                wrong.push(format!("{name}: {path} alone tells nothing"));
+            }
             for change in &one.changes {
                 if !measurement.changes.contains(change)
                     && !measurement
@@ -159,4 +228,3 @@ impl Image {
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
-

@@ -10,6 +10,7 @@
 )]
 
 pub mod brute;
+pub mod btrfs;
 pub mod command;
 pub mod dockerd;
 pub mod loopfs;

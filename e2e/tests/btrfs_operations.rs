@@ -1,16 +1,19 @@
 //! Every operation on Btrfs, on file systems of several kinds: the engine must say exactly what
 //! reading both trees says, of changes that nobody committed yet.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use plimsoll_core::model::{EngineKind, Measurement, RootPath};
+use plimsoll_core::model::EngineKind;
+use plimsoll_e2e::btrfs::Image;
 use plimsoll_e2e::command::{run, shell};
-use plimsoll_e2e::loopfs::{Kind, LoopFs};
-use plimsoll_e2e::operations::{OPERATIONS, build_image};
+use plimsoll_e2e::operations::OPERATIONS;
 use plimsoll_e2e::{brute, require};
-use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
+use plimsoll_host::inspect::Options;
 use plimsoll_host::measure::Confirm;
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
 
 fn operations(mkfs: &[&str], mount: &str) {
     require!(
@@ -147,11 +150,11 @@ fn balance_and_remount() {
             "balance",
             "start",
             "--full-balance",
-            text(&image.fs.path()),
+            text(image.root()),
         ],
     );
     assert_eq!(image.judge("balanced", &container), Vec::<String>::new());
-    image.fs.remount();
+    image.remount();
     assert_eq!(
         image.judge("mounted again", &container),
         Vec::<String>::new()
@@ -166,7 +169,7 @@ fn balance_and_remount() {
         "cd {}; rm -r {last}; sync -f .",
         container.display()
     ));
-    image.fs.remount();
+    image.remount();
     shell(&format!("cd {}; echo reused > reused", container.display()));
     assert_eq!(
         image.judge("number used again", &container),
@@ -210,7 +213,7 @@ fn the_reference_itself_is_edited() {
 fn not_a_snapshot_of_the_image() {
     require!("mkfs.btrfs", "btrfs");
     let image = Image::new(&[], "");
-    let other = image.fs.path().join("other");
+    let other = image.root().join("other");
     run("btrfs", &["-q", "subvolume", "create", text(&other)]);
     run(
         "cp",
@@ -238,7 +241,7 @@ fn a_check_leaves_no_trace() {
         "cd {}; cp -p bin/tool x; cat x > bin/tool; rm x; chmod 600 etc/small; rm bin/other; sync -f .",
         container.display()
     ));
-    let log = image.fs.path().join("events");
+    let log = image.root().join("events");
     let mut inotifywait = std::process::Command::new("inotifywait");
     inotifywait
         .args(["-q", "-m", "-r", "-o"])
@@ -258,7 +261,7 @@ fn a_check_leaves_no_trace() {
     let subvolumes = || {
         shell(&format!(
             "btrfs subvolume list {} | sed 's/gen [0-9]*//'",
-            image.fs.path().display()
+            image.root().display()
         ))
     };
     let before = (

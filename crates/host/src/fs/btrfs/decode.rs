@@ -59,15 +59,13 @@ pub(crate) struct Inode {
     pub(crate) mode: u32,
     pub(crate) rdev: u64,
     pub(crate) flags: u64,
-    /// Counts changes, also those that move no time.
-    pub(crate) sequence: u64,
     pub(crate) ctime: Timestamp,
     pub(crate) mtime: Timestamp,
 }
 
 impl Inode {
-    /// Whether nothing happened between the two but reading: the access time is not kept here, and it
-    /// moves only the transaction with it.
+    /// Whether nothing happened between the two but reading, and what changes neither attributes nor
+    /// any time: the access time is not kept here.
     pub(crate) fn same_but_read(&self, other: &Self) -> bool {
         Self {
             transid: other.transid,
@@ -86,7 +84,6 @@ impl Inode {
             mode: u32_at(data, 52)?,
             rdev: u64_at(data, 56)?,
             flags: u64_at(data, 64)?,
-            sequence: u64_at(data, 72)?,
             ctime: time_at(data, 124)?,
             mtime: time_at(data, 136)?,
         })

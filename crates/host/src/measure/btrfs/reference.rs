@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use plimsoll_core::model::Timestamp;
+use plimsoll_core::model::{FileType, Timestamp};
 
 use super::{BATCH, BtrfsPair};
 use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent};
@@ -43,53 +43,43 @@ impl BtrfsPair<'_> {
     /// Whether an inode of the image's subvolume is another one now, or has other content or attributes,
     /// than when the container was made.
     fn has_moved(&mut self, number: u64) -> Result<bool, Trouble> {
-        let Some(now) = self.trees.inode(self.image, number)? else {
+        let Some(now) = self.node(self.image, number)? else {
             return Ok(true);
         };
-        let inherited = self
-            .trees
-            .inode(self.container, number)?
-            .filter(|inode| inode.transid <= self.base);
-        let only_read = match inherited {
-            // The container still has the inode as it was then.
-            Some(then) => now.same_but_read(&then),
-            // A read moves the access time alone, everything else the change time, which nobody can
-            // set. The two clocks compared here may be a tick apart.
-            None => now.ctime < later(self.made, TICK_NANOSECONDS),
-        };
-        if now.generation > self.base || !only_read {
+        if now.item.generation > self.base {
             return Ok(true);
         }
-        // A store that was under way when the snapshot was made moves nothing but the extents, as do
-        // defragmenting and deduplicating. Where the container still has what it started with, a
-        // comparison tells them apart.
-        let newer = |extent: &FileExtent| extent.generation > self.base;
-        let mut moved = false;
-        let range = ((number, EXTENT_DATA, 0), (number, EXTENT_DATA, u64::MAX));
-        self.trees
-            .each(self.image, range, self.base + 1, BATCH, |item| {
-                moved = FileExtent::decode(item.data).is_none_or(|extent| newer(&extent));
-                match moved {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
+        let inherited = self.node(self.container, number)?;
+        match inherited.filter(|inode| inode.item.transid <= self.base) {
+            // The container still has the inode as it was then. A store that was under way when the
+            // snapshot was made may have moved nothing but the extents since, and so may defragmenting
+            // and deduplicating have.
+            Some(then) if then.item.generation == now.item.generation => {
+                if !now.item.same_but_read(&then.item) {
+                    return Ok(true);
                 }
-            })?;
-        if !moved {
-            return Ok(false);
-        }
-        let (image, container) = (
-            self.node(self.image, number)?,
-            self.node(self.container, number)?,
-        );
-        Ok(match (image, container) {
-            (Some(image), Some(container))
-                if self.one_inode(&image, &container)
-                    && container.item.transid <= self.base
-                    && image.item.size == container.item.size =>
-            {
-                self.same_content(&image, &container)? != Content::Same
+                Ok(now.file_type == FileType::File
+                    && self.has_newer_extents(number)?
+                    && self.same_content(&now, &then)? != Content::Same)
             }
-            _ => true,
-        })
+            // A read moves the access time alone, everything else the change time, which nobody can set.
+            // The two clocks compared here may be a tick apart.
+            _ => Ok(now.item.ctime >= later(self.made, TICK_NANOSECONDS)
+                || self.has_newer_extents(number)?),
+        }
+    }
+
+    fn has_newer_extents(&mut self, number: u64) -> Result<bool, Trouble> {
+        let mut newer = false;
+        let range = ((number, EXTENT_DATA, 0), (number, EXTENT_DATA, u64::MAX));
+        let (image, base) = (self.image, self.base);
+        self.trees.each(image, range, base + 1, BATCH, |item| {
+            newer = FileExtent::decode(item.data).is_none_or(|extent| extent.generation > base);
+            match newer {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        Ok(newer)
     }
 }
