@@ -425,6 +425,7 @@ impl Drop for Dockerd {
         }
         let start = Instant::now();
         while !processes.is_empty() && start.elapsed() < PATIENCE {
+            processes.iter().copied().for_each(thaw);
             for pid in processes.iter().filter_map(|pid| Pid::from_raw(*pid)) {
                 // It may have ended by itself.
                 kill_process(pid, Signal::KILL).ok();
@@ -433,6 +434,20 @@ impl Drop for Dockerd {
             processes.retain(|pid| Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok());
         }
         unmount_beneath(&[self.dir.path(), &self.fs.path()]);
+    }
+}
+
+/// Thaws a process that a paused container froze: with cgroup v1 not even a kill reaches it before.
+fn thaw(pid: i32) {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let group = groups
+        .lines()
+        .find_map(|line| line.split_once(":freezer:"))
+        // Never the root group, which others are in as well.
+        .filter(|(_, group)| group.len() > 1);
+    if let Some((_, group)) = group {
+        let state = format!("/sys/fs/cgroup/freezer{group}/freezer.state");
+        drop(std::fs::write(state, "THAWED"));
     }
 }
 

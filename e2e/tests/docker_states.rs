@@ -241,3 +241,30 @@ fn what_docker_diff_does_not_show_on_overlay2() {
 fn what_docker_diff_does_not_show_on_btrfs() {
     headline(Driver::Btrfs);
 }
+
+/// The harness takes everything down, also what a killed daemon and a paused container leave.
+#[test]
+fn nothing_is_left_behind() {
+    require!("dockerd", "containerd", "docker", "busybox", "setpriv");
+    let mut daemon = Dockerd::start(Driver::Overlay2);
+    daemon.import("image", small_rootfs().path());
+    let pids = ["paused", "running"].map(|name| {
+        daemon.run(name, &[], "image", &["sleep", "1000"]);
+        daemon.docker(&["inspect", "-f", "{{.State.Pid}}", name])
+    });
+    daemon.docker(&["pause", "paused"]);
+    daemon.kill();
+    let root = daemon.data_root().display().to_string();
+    let socket = daemon.socket();
+    drop(daemon);
+    for pid in pids {
+        let exe = format!("/proc/{pid}/exe");
+        assert!(Path::new(&exe).read_link().is_err(), "{pid} still runs");
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    assert!(
+        !mounts.contains(root.trim_end_matches("/docker")),
+        "{mounts}"
+    );
+    assert!(!socket.exists());
+}

@@ -178,9 +178,12 @@ impl RuntimePath {
                 RuntimePathKind::EmptyFile => {
                     after.file_type == FileType::File
                         && after.size == 0
+                        && after.links == 1
                         && (after.mode == 0o755 || after.mode == 0o644)
                 }
-                RuntimePathKind::Symlink(target) => after.target.as_ref() == Some(target),
+                RuntimePathKind::Symlink(target) => {
+                    after.file_type == FileType::Symlink && after.target.as_ref() == Some(target)
+                }
             }
     }
 }

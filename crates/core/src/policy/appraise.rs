@@ -1,9 +1,7 @@
 //! Applying a policy to a measurement.
 
 use crate::Verdict;
-use crate::model::{
-    Change, ChangeKind, FileType, Measurement, RuntimePath, RuntimePathKind, Timestamp,
-};
+use crate::model::{Change, ChangeKind, Measurement, RuntimePath, Timestamp};
 
 use super::{Action, Class, Policy};
 
@@ -96,32 +94,11 @@ fn judge(change: &Change, policy: &Policy, made: &[RuntimePath], now: Timestamp)
 
 /// Whether `change` adds this path, and nothing about it is other than the runtime makes it.
 fn is_exactly(change: &Change, made: &RuntimePath) -> bool {
-    let Some(after) = change.after.as_deref() else {
-        return false;
-    };
     change.kind == ChangeKind::Added
-        && change.path == made.path
         && change.confirmed
         && change.before.is_none()
         && change.renamed_from.is_none()
-        && change.xattrs.is_empty()
-        && (after.uid, after.gid) == (0, 0)
-        && !after.immutable
-        && !after.append_only
-        && match &made.kind {
-            RuntimePathKind::Directory => {
-                after.file_type == FileType::Directory && after.mode == 0o755
-            }
-            RuntimePathKind::EmptyFile => {
-                after.file_type == FileType::File
-                    && after.size == 0
-                    && after.links == 1
-                    && matches!(after.mode, 0o644 | 0o755)
-            }
-            RuntimePathKind::Symlink(target) => {
-                after.file_type == FileType::Symlink && after.target.as_ref() == Some(target)
-            }
-        }
+        && made.covers(change)
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl Stage {
         options: &str,
     ) -> Result<(), CliError> {
         let data = CString::new(options).map_err(|_| CliError::new("a mount option with NUL"))?;
-        mount(source, at, kind, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME, data.as_c_str()).map_err(
+        mount(source, at, kind, MountFlags::NOSUID | MountFlags::NODEV, data.as_c_str()).map_err(
             |errno| {
                 CliError::new(format!(
                     "the kernel refuses to mount {kind} at {}: {}",

@@ -7,6 +7,7 @@ use crate::model::{
     Aspect, Aspects, Attributes, Baseline, Bytes, Container, ContainerId, Cost, EngineKind, Gap,
     Image, LayerTrust, RootPath, RuntimeKind, State,
 };
+use crate::model::{FileType, RuntimePathKind};
 
 const NOW: Timestamp = Timestamp {
     seconds: 1_800_000_000,

@@ -155,7 +155,7 @@ impl BtrfsPair<'_> {
             let leads = |candidates: &Candidates| candidates.leads(image.number, &entry.name);
             let known = self.candidates.as_ref().is_some_and(leads);
             // A name that both have differs on both sides, and was added with the image's entry.
-            if !known && !(is_theirs && self.has(image, &entry.name)?) {
+            if !(known || is_theirs && self.has(image, &entry.name)?) {
                 out.push(&entry.name);
             }
         }
