@@ -1,6 +1,7 @@
 //! The trees of a Btrfs file system, read through its search ioctl.
 
 pub(crate) mod decode;
+mod runs;
 mod search;
 
 pub(crate) use search::Trees;

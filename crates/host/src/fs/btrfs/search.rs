@@ -11,6 +11,7 @@ use super::decode::{
     self, DirEntry, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode, Item, Location, ROOT_BACKREF,
     ROOT_ITEM, ROOT_REF, Root,
 };
+use super::runs::{LAST_KEY, Run, Runs};
 use crate::fs::Dir;
 
 /// The tree of tree roots.
@@ -30,6 +31,7 @@ pub(crate) type Key = (u64, u8, u64);
 pub(crate) struct Trees<'s> {
     anchor: &'s Dir,
     buffer: SearchBuffer,
+    runs: Runs,
     items_read: u64,
 }
 
@@ -38,6 +40,7 @@ impl<'s> Trees<'s> {
         Self {
             anchor,
             buffer: SearchBuffer::new(BUFFER),
+            runs: Runs::default(),
             items_read: 0,
         }
     }
@@ -100,6 +103,56 @@ impl<'s> Trees<'s> {
         }
     }
 
+    /// Gives each item of a range that is mostly short, perhaps as an earlier search found it, until
+    /// `each` breaks.
+    pub(crate) fn each_near(
+        &mut self,
+        tree: u64,
+        (min, max): (Key, Key),
+        batch: u32,
+        mut each: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TreeError> {
+        if self.runs.find(tree, min, max).is_none() {
+            let key = SearchKey {
+                tree_id: tree,
+                min,
+                max: LAST_KEY,
+                min_transid: 0,
+                max_items: self.runs.wanted(tree, min),
+            };
+            let count = self
+                .buffer
+                .search(self.anchor.as_fd(), &key)
+                .map_err(|errno| explain(errno, tree))?;
+            let mut run = Run::new(tree, min);
+            for item in decode::items(self.buffer.items(), count) {
+                run.push(&item);
+            }
+            if run.len() as u64 != u64::from(count) {
+                return Err(TreeError::Undecodable(tree));
+            }
+            self.items_read += u64::from(count);
+            self.runs.add(run);
+        }
+        match self.runs.find(tree, min, max) {
+            Some(run) => {
+                for item in run.items(min, max) {
+                    if each(item).is_break() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            // Longer than a run.
+            None => self.each(tree, (min, max), 0, batch, each),
+        }
+    }
+
+    /// Forgets what earlier searches found beside what was asked for.
+    pub(crate) fn refresh(&mut self) {
+        self.runs.clear();
+    }
+
     /// Returns what `decode` makes of the item with exactly this key; `None` when there is none.
     pub(crate) fn one<T>(
         &mut self,
@@ -120,8 +173,18 @@ impl<'s> Trees<'s> {
         Ok(found)
     }
 
+    /// Returns an inode, perhaps as an earlier search found it; that there is none is always fresh.
     pub(crate) fn inode(&mut self, tree: u64, inode: u64) -> Result<Option<Inode>, TreeError> {
-        self.one(tree, (inode, INODE_ITEM, 0), Inode::decode)
+        let key = (inode, INODE_ITEM, 0);
+        let mut found = None;
+        self.each_near(tree, (key, key), 1, |item| {
+            found = Inode::decode(item.data);
+            ControlFlow::Break(())
+        })?;
+        match found {
+            Some(inode) => Ok(Some(inode)),
+            None => self.one(tree, key, Inode::decode),
+        }
     }
 
     /// Returns the root item of a subvolume; `None` when there is no such subvolume.
@@ -239,7 +302,7 @@ impl<'s> Trees<'s> {
         let mut names: Vec<Name> = Vec::new();
         let mut odd = false;
         let range = ((inode, INODE_REF, 0), (inode, INODE_EXTREF, u64::MAX));
-        self.each(tree, range, 0, u32::MAX, |item| {
+        self.each_near(tree, range, u32::MAX, |item| {
             let mut add = |found: Option<(u64, &[u8])>| match found {
                 Some((parent, name)) => names.push((parent, name.into())),
                 None => odd = true,

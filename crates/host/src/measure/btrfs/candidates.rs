@@ -54,7 +54,9 @@ impl Candidates {
                 moved.insert(inode);
             }
         })?;
-        let inodes = candidates.inodes.iter().copied().collect();
+        // In the order in which they lie on disk, the lowest last: it is taken first.
+        let mut inodes: Vec<u64> = candidates.inodes.iter().copied().collect();
+        inodes.sort_unstable_by(|a, b| b.cmp(a));
         candidates.find_names(trees, image, inodes)?;
         // A nested subvolume is another tree, which no search of this one tells about; and what is one
         // in the image is an empty directory in its snapshot, with the entry unchanged.

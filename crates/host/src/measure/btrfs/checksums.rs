@@ -1,7 +1,7 @@
 //! The checksums that the file system keeps of what is on disk: to compare two extents without reading
 //! them, and to know that what was read is what was written.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::fd::AsFd as _;
 
 use blake2::digest::consts::U32;
@@ -55,19 +55,37 @@ impl Checksums {
         length: u64,
     ) -> Result<Option<Vec<u8>>, TreeError> {
         let (sector, width) = (self.sector(), usize::from(self.info.checksum_size));
-        // The item that holds the first one begins where it does, or earlier by less than a block of
-        // checksums covers.
+        // The item that holds the first one begins earlier by less than a block of checksums covers.
         let span = u64::from(self.info.node_size) / width as u64 * sector;
         let Some(end) = address.checked_add(length) else {
             return Ok(None);
         };
+        // In a file of many fragments items are short, and most begin where their extents do.
+        for (back, batch) in [(0, 2), (span / 256, 64), (span / 16, 64), (span, 64)] {
+            let first = address.saturating_sub(back);
+            if let Some(sums) = self.read_from(trees, first, address..end, batch)? {
+                return Ok(Some(sums));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the checksums of a range, if all are in items that begin at `first` or later.
+    fn read_from(
+        &self,
+        trees: &mut Trees<'_>,
+        first: u64,
+        wanted: Range<u64>,
+        batch: u32,
+    ) -> Result<Option<Vec<u8>>, TreeError> {
+        let (sector, width) = (self.sector(), usize::from(self.info.checksum_size));
+        let (mut next, end) = (wanted.start, wanted.end);
         let range = (
-            (CSUM_OBJECT, EXTENT_CSUM, address.saturating_sub(span)),
+            (CSUM_OBJECT, EXTENT_CSUM, first),
             (CSUM_OBJECT, EXTENT_CSUM, end.saturating_sub(1)),
         );
         let mut sums = Vec::new();
-        let mut next = address;
-        trees.each(CSUM_TREE, range, 0, 64, |item| {
+        trees.each(CSUM_TREE, range, 0, batch, |item| {
             let covered = (item.data.len() / width) as u64 * sector;
             if item.offset.saturating_add(covered) <= next {
                 return ControlFlow::Continue(());

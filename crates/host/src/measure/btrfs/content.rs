@@ -33,7 +33,7 @@ impl Comparison<'_, '_> {
         for _ in 0..TRIES {
             match self.attempt(image, container, size) {
                 Ok(content) => return Ok(content),
-                Err(Unreadable::Moved) => {}
+                Err(Unreadable::Moved) => self.trees.refresh(),
                 Err(Unreadable::NotSupported) => return Ok(Content::Undecided),
                 Err(Unreadable::Trouble(trouble)) => return Err(trouble),
             }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, Place};
+use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, Item, Place};
 use crate::fs::btrfs::{TreeError, Trees};
 
 use super::device::Unreadable;
@@ -73,10 +73,8 @@ impl Extents {
 
     fn fill(&mut self, trees: &mut Trees<'_>) -> Result<(), Unreadable> {
         let (tree, inode) = self.file;
-        let range = (
-            (inode, EXTENT_DATA, self.next),
-            (inode, EXTENT_DATA, u64::MAX),
-        );
+        let from = self.next;
+        let range = ((inode, EXTENT_DATA, from), (inode, EXTENT_DATA, u64::MAX));
         let (mut odd, mut moved) = (false, false);
         self.ended = true;
         let (buffered, next, at, ended) = (
@@ -86,7 +84,7 @@ impl Extents {
             &mut self.ended,
         );
         let size = self.size;
-        trees.each(tree, range, 0, BATCH, |item| {
+        let each = |item: Item<'_>| {
             if buffered.len() >= BATCH as usize {
                 *ended = false;
                 return ControlFlow::Break(());
@@ -110,7 +108,12 @@ impl Extents {
                 });
             }
             ControlFlow::Continue(())
-        })?;
+        };
+        if from == 0 {
+            trees.each_near(tree, range, BATCH, each)?;
+        } else {
+            trees.each(tree, range, 0, BATCH, each)?;
+        }
         match (odd, moved) {
             (true, _) => Err(TreeError::Undecodable(tree).into()),
             (false, true) => Err(Unreadable::Moved),

@@ -307,7 +307,7 @@ impl Pair for BtrfsPair<'_> {
             (node.number, XATTR_ITEM, u64::MAX),
         );
         let mut odd = false;
-        self.trees.each(node.tree, range, 0, BATCH, |item| {
+        self.trees.each_near(node.tree, range, BATCH, |item| {
             for entry in decode::dir_entries(item.data) {
                 match entry {
                     Some(entry) => xattrs.push((entry.name.into(), entry.value.into())),

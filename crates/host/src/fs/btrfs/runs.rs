@@ -1,0 +1,189 @@
+//! Runs of neighbouring items that were read with the one asked for.
+//!
+//! A search for one item costs the kernel about as much as one for all that lie beside it in its leaf,
+//! and who asks for an inode asks for its attributes and extents next, then for the next inode.
+//! What comes from a run is as it was when the run was read: later than the start of the check, which
+//! is what is promised, but not the newest.
+
+use super::decode::Item;
+use super::search::Key;
+
+/// Runs kept.
+const RUNS: usize = 16;
+
+/// Items read where nothing is known of what comes next: an inode and what belongs to it, mostly.
+const FEW: u32 = 8;
+
+/// Items read at most, where inodes are asked for one after the other.
+const MANY: u32 = 512;
+
+/// How many inodes further on still counts as one after the other.
+const NEAR: u64 = 16;
+
+/// The highest key that there is.
+pub(super) const LAST_KEY: Key = (u64::MAX, u8::MAX, u64::MAX);
+
+/// All items of a tree from one key up to another.
+#[derive(Debug)]
+pub(super) struct Run {
+    tree: u64,
+    from: Key,
+    upto: Key,
+    keys: Vec<(Key, usize)>,
+    data: Vec<u8>,
+}
+
+impl Run {
+    /// Starts a run at a key; it is empty, and holds all there is up to nowhere.
+    pub(super) fn new(tree: u64, from: Key) -> Self {
+        Self {
+            tree,
+            from,
+            upto: LAST_KEY,
+            keys: Vec::new(),
+            data: Vec::new(),
+        }
+    }
+
+    /// Adds the next item. The run reaches as far as the last one added; with none, to the end of the
+    /// tree.
+    pub(super) fn push(&mut self, item: &Item<'_>) {
+        let key = (item.objectid, item.kind, item.offset);
+        self.data.extend_from_slice(item.data);
+        self.keys.push((key, self.data.len()));
+        self.upto = key;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether it has every item of this range.
+    pub(super) fn covers(&self, tree: u64, min: Key, max: Key) -> bool {
+        self.tree == tree && self.from <= min && max <= self.upto
+    }
+
+    /// Returns the items from `min` up to `max`.
+    pub(super) fn items(&self, min: Key, max: Key) -> impl Iterator<Item = Item<'_>> {
+        let first = self.keys.partition_point(|(key, _)| *key < min);
+        let keys = self.keys.get(first..).unwrap_or_default();
+        let mut start = match first.checked_sub(1).and_then(|last| self.keys.get(last)) {
+            Some((_, end)) => *end,
+            None => 0,
+        };
+        keys.iter().take_while(move |(key, _)| *key <= max).map(
+            move |((objectid, kind, offset), end)| {
+                let data = self.data.get(start..*end).unwrap_or_default();
+                start = *end;
+                Item {
+                    objectid: *objectid,
+                    kind: *kind,
+                    offset: *offset,
+                    data,
+                }
+            },
+        )
+    }
+}
+
+/// The runs last read, the newest first.
+#[derive(Debug, Default)]
+pub(super) struct Runs(Vec<Run>);
+
+impl Runs {
+    /// Returns the run that has every item of a range, if one does.
+    pub(super) fn find(&self, tree: u64, min: Key, max: Key) -> Option<&Run> {
+        self.0.iter().find(|run| run.covers(tree, min, max))
+    }
+
+    /// Returns how many items to read from a key on: the more, the longer inodes were asked for one
+    /// after the other.
+    pub(super) fn wanted(&self, tree: u64, (inode, ..): Key) -> u32 {
+        let follows = |run: &&Run| {
+            run.tree == tree && (run.from.0..=run.upto.0.saturating_add(NEAR)).contains(&inode)
+        };
+        match self.0.iter().filter(follows).map(Run::len).max() {
+            Some(length) => u32::try_from(length)
+                .unwrap_or(MANY)
+                .saturating_mul(4)
+                .clamp(FEW, MANY),
+            None => FEW,
+        }
+    }
+
+    pub(super) fn add(&mut self, run: Run) {
+        self.0.truncate(RUNS - 1);
+        self.0.insert(0, run);
+    }
+
+    /// Forgets all of them: what is asked for next is read anew.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(key: Key, data: &[u8]) -> Item<'_> {
+        Item {
+            objectid: key.0,
+            kind: key.1,
+            offset: key.2,
+            data,
+        }
+    }
+
+    #[test]
+    fn a_run_answers_for_what_it_covers_and_nothing_else() {
+        let mut run = Run::new(5, (300, 1, 0));
+        for (key, data) in [
+            ((300, 1, 0), &b"inode"[..]),
+            ((300, 12, 256), b"name"),
+            ((301, 1, 0), b""),
+            ((301, 12, 256), b"other"),
+        ] {
+            run.push(&item(key, data));
+        }
+        let end = (300, 255, u64::MAX);
+        assert!(run.covers(5, (300, 1, 0), end));
+        assert!(!run.covers(6, (300, 1, 0), end));
+        assert!(!run.covers(5, (299, 1, 0), end));
+        assert!(!run.covers(5, (301, 1, 0), (301, 255, 0)));
+        let data = |min, max| {
+            run.items(min, max)
+                .map(|i| i.data.to_vec())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(data((300, 1, 0), end), [&b"inode"[..], b"name"]);
+        assert_eq!(
+            data((300, 12, 0), (301, 12, 256)),
+            [&b"name"[..], b"", b"other"]
+        );
+        assert_eq!(
+            data((300, 24, 0), (300, 24, u64::MAX)),
+            Vec::<Vec<u8>>::new()
+        );
+        // Nothing found is all that there is.
+        assert!(Run::new(5, (400, 1, 0)).covers(5, (500, 0, 0), LAST_KEY));
+    }
+
+    #[test]
+    fn runs_grow_where_inodes_follow_each_other() {
+        let mut runs = Runs::default();
+        assert_eq!(runs.wanted(5, (300, 1, 0)), FEW);
+        let mut run = Run::new(5, (300, 1, 0));
+        run.push(&item((302, 1, 0), b""));
+        runs.add(run);
+        assert_eq!(runs.wanted(5, (303, 1, 0)), FEW);
+        let mut run = Run::new(5, (303, 1, 0));
+        (303..343).for_each(|inode| run.push(&item((inode, 1, 0), b"")));
+        runs.add(run);
+        assert_eq!(runs.wanted(5, (343, 1, 0)), 160);
+        assert_eq!(runs.wanted(5, (900, 1, 0)), FEW);
+        assert_eq!(runs.wanted(6, (343, 1, 0)), FEW);
+        runs.clear();
+        assert!(runs.find(5, (300, 1, 0), (300, 1, 0)).is_none());
+    }
+}
