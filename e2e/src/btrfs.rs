@@ -228,3 +228,102 @@ impl Image {
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
+
+/// A Btrfs over several loop devices, unmounted and detached on drop.
+#[derive(Debug)]
+pub struct Disks {
+    dir: tempfile::TempDir,
+    devices: Vec<String>,
+}
+
+impl Disks {
+    /// Makes a file system over `count` devices of 300 MiB and mounts it.
+    ///
+    /// # Panics
+    /// When one cannot be made or mounted.
+    #[must_use]
+    pub fn new(count: usize, mkfs: &[&str]) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-disks-")
+            .tempdir()
+            .expect("temporary directory");
+        let mut disks = Self {
+            dir,
+            devices: Vec::new(),
+        };
+        for n in 0..count {
+            let file = disks.file(n);
+            std::fs::File::create(&file)
+                .and_then(|file| file.set_len(300 << 20))
+                .expect("file of a disk");
+            let device = run("losetup", &["--find", "--show", text(&file)]);
+            disks.devices.push(device.trim().to_owned());
+        }
+        let devices: Vec<&str> = disks.devices.iter().map(String::as_str).collect();
+        run("mkfs.btrfs", &[&["-q", "-f"], mkfs, &devices].concat());
+        run("btrfs", &[&["-q", "device", "scan"][..], &devices].concat());
+        std::fs::create_dir(disks.path()).expect("mount point");
+        let first = devices.first().copied().unwrap_or_default();
+        run("mount", &["-t", "btrfs", first, text(&disks.path())]);
+        disks
+    }
+
+    /// Returns where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    /// Returns the file behind a device.
+    #[must_use]
+    pub fn file(&self, n: usize) -> PathBuf {
+        self.dir.path().join(format!("disk{n}"))
+    }
+
+    /// Overwrites every place on a disk that holds these 4096 bytes, and returns how many there were.
+    ///
+    /// # Panics
+    /// When the disk cannot be read or written.
+    pub fn damage(&self, n: usize, sector: &[u8]) -> usize {
+        use std::os::unix::fs::FileExt as _;
+
+        assert_eq!(sector.len(), 4096);
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(self.file(n))
+            .expect("disk");
+        let mut buffer = vec![0; 1 << 20];
+        let mut damaged = 0;
+        for portion in (0..300u64 << 20).step_by(buffer.len()) {
+            file.read_exact_at(&mut buffer, portion).expect("read");
+            for (index, found) in buffer.chunks(4096).enumerate() {
+                if found == sector {
+                    let at = portion + index as u64 * 4096;
+                    file.write_all_at(&[0xdb; 4096], at).expect("write");
+                    damaged += 1;
+                }
+            }
+        }
+        damaged
+    }
+}
+
+impl Drop for Disks {
+    fn drop(&mut self) {
+        let quietly = |program: &str, arguments: &[&str]| {
+            let mut command = std::process::Command::new(program);
+            let command = command.args(arguments).stderr(std::process::Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        let path = self.path();
+        if !quietly("umount", &[text(&path)]) {
+            quietly("umount", &["-l", text(&path)]);
+        }
+        for device in &self.devices {
+            // The kernel remembers devices of file systems by their paths.
+            quietly("btrfs", &["device", "scan", "--forget", device]);
+            quietly("losetup", &["--detach", device]);
+        }
+    }
+}
