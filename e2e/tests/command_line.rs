@@ -249,8 +249,17 @@ fn a_baseline_stands_in_for_the_image() {
     require!();
     let trees = Trees::new();
     let mut command = program::command();
-    command.args(["bench", &trees.target(), "--runs", "1", "--format", "json"]);
-    let (out, _) = texts(0, &command.output().unwrap());
+    command.args([
+        "bench",
+        &trees.target(),
+        "--runs",
+        "1",
+        "--format",
+        "json",
+        "--keep",
+    ]);
+    let kept = trees.dir.path().join("kept");
+    let (out, _) = texts(0, &command.arg(&kept).output().unwrap());
     let document: Value = serde_json::from_str(&out).unwrap();
     let methods = document["methods"].as_array().unwrap();
     assert_eq!(methods.len(), 3);
@@ -259,5 +268,24 @@ fn a_baseline_stands_in_for_the_image() {
         assert!(method["storedBytes"].as_u64().unwrap() > 0, "{method}");
         assert!(method["bytesRead"].as_u64().unwrap() > 0, "{method}");
     }
-    assert!(Path::new(&trees.dir.path().join("image")).is_dir());
+    // The stored digests alone tell what changed, whatever became of the image since.
+    let tampered = trees.container("etc/passwd");
+    let old = fs::read(&tampered).unwrap();
+    fs::write(&tampered, vec![b'x'; old.len()]).unwrap();
+    fs::remove_dir_all(trees.dir.path().join("image")).unwrap();
+    fs::create_dir(trees.dir.path().join("image")).unwrap();
+    for algorithm in ["md5", "sha256", "blake3"] {
+        let mut check = program::command();
+        check.args([
+            "diff",
+            "--format",
+            "docker",
+            "--engine",
+            "digest",
+            &trees.target(),
+            "--baseline",
+        ]);
+        let (out, _) = texts(1, &check.arg(kept.join(algorithm)).output().unwrap());
+        assert_eq!(out, "C /etc/passwd\n", "{algorithm}");
+    }
 }

@@ -113,9 +113,10 @@ fn states(driver: Driver, engine: EngineKind) {
         .expect("its pid");
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("pid")).expect("pid");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
-    while Path::new(&format!("/proc/{}/exe", pid.as_raw_nonzero()))
-        .read_link()
-        .is_ok()
+    // Its memory goes before it has ended: only its state tells.
+    let ended = |stat: &str| stat.contains(") Z ") || stat.contains(") X ");
+    while std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
+        .is_ok_and(|stat| !ended(&stat))
     {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }

@@ -27,8 +27,10 @@ trait Bench {
 }
 
 struct OnOverlay {
-    // Before the file system that it is on: fields are dropped in this order.
+    // Before the file system that they are on: fields are dropped in this order.
     overlay: Option<Overlay>,
+    /// What the image is, whatever container is mounted.
+    reference: Overlay,
     fs: LoopFs,
     lowers: Vec<PathBuf>,
     options: &'static str,
@@ -43,7 +45,9 @@ impl OnOverlay {
             std::fs::create_dir(lower).expect("layer");
         }
         build_debian(&lowers);
+        let reference = Overlay::mount(&fs.path().join("reference"), &lowers, &[], options);
         let mut bench = Self {
+            reference,
             fs,
             lowers,
             options,
@@ -81,7 +85,7 @@ impl Bench for OnOverlay {
     }
 
     fn image(&self) -> PathBuf {
-        self.mounted().image()
+        self.reference.image()
     }
 
     fn container(&self) -> PathBuf {

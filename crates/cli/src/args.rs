@@ -175,6 +175,9 @@ pub(crate) struct BenchArgs {
     /// Runs of each method; the median is told
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) runs: u32,
+    /// Keep the stored digests of the image in this directory, for check --baseline
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
     /// Form of the output: table or json
     #[arg(long, value_name = "FORMAT", env = "PLIMSOLL_FORMAT", hide_env = true)]
     pub(crate) format: Option<Format>,

@@ -17,7 +17,6 @@ use plimsoll_host::measure::overlay::OverlayPair;
 use plimsoll_host::measure::{Confirm, Side};
 use plimsoll_host::runtimes::find;
 use serde::Serialize;
-use tempfile::TempDir;
 
 use super::look::{sources, tool};
 use crate::args::{BenchArgs, Format};
@@ -101,10 +100,22 @@ pub(crate) fn run(args: BenchArgs, config: Option<&Path>, talk: &Talk) -> Result
             why.join("; ")
         )));
     }
-    let directory = tempfile::tempdir()
-        .map_err(|error| CliError::new(format!("no directory for the baselines: {error}")))?;
+    let temporary;
+    let directory: &Path = match &args.keep {
+        Some(directory) => {
+            std::fs::create_dir_all(directory)
+                .map_err(|error| CliError::file("cannot make", directory, &error))?;
+            directory
+        }
+        None => {
+            temporary = tempfile::tempdir().map_err(|error| {
+                CliError::new(format!("no directory for the baselines: {error}"))
+            })?;
+            temporary.path()
+        }
+    };
     let mut methods = metadata(&first, &options);
-    methods.extend(digests(&sources, &target, &options, &directory, *talk)?);
+    methods.extend(digests(&sources, &target, &options, directory, *talk)?);
     // The first turn warms the cache for all alike.
     for turn in 0..=args.runs {
         talk.note(&format!("turn {turn} of {}", args.runs));
@@ -179,13 +190,13 @@ fn digests(
     sources: &Sources,
     target: &Target,
     options: &Options,
-    directory: &TempDir,
+    directory: &Path,
     talk: Talk,
 ) -> Result<Vec<Method>, CliError> {
     let mut methods = Vec::new();
     for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Blake3] {
         let name = algorithm.as_str();
-        let file = directory.path().join(name);
+        let file = directory.join(name);
         talk.note(&format!("storing {name} digests of the image"));
         let stored_bytes = store(sources, target, algorithm, options.jobs, &file)?;
         let options = Options {

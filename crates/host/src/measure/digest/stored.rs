@@ -65,7 +65,7 @@ impl<P: Readable> BaselinePair<P> {
         let header: Header = serde_json::from_slice(&header).map_err(|_| {
             malformed(
                 1,
-                "this is no Plimsoll baseline: write one with --write-baseline".into(),
+                "this is no Plimsoll baseline: plimsoll bench --keep DIR writes them".into(),
             )
         })?;
         if header.plimsoll_baseline != VERSION {
