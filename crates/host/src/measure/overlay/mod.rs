@@ -10,6 +10,7 @@ mod content;
 mod index;
 mod marks;
 mod node;
+mod redirect;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
