@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+/// Where programs are looked for, whatever the caller's environment says.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Whether a program is on the search path.
 #[must_use]
 pub fn exists(program: &str) -> bool {
@@ -20,10 +23,7 @@ pub fn run(program: impl AsRef<Path>, args: &[&str]) -> String {
     let program = program.as_ref();
     let output = Command::new(program)
         .args(args)
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
+        .env("PATH", PATH)
         .output()
         .unwrap_or_else(|e| panic!("{} cannot be started: {e}", program.display()));
     assert!(

@@ -12,11 +12,15 @@
 pub mod brute;
 pub mod btrfs;
 pub mod command;
+pub mod conformance;
+pub mod crc32c;
 pub mod dockerd;
+pub mod layers;
 pub mod loopfs;
 pub mod operations;
 pub mod overlay;
 pub mod program;
+pub mod told;
 pub mod torture;
 
 /// Whether this run must not skip anything.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::command::run;
 
@@ -9,6 +10,7 @@ use crate::command::run;
 #[derive(Debug)]
 pub struct Overlay {
     base: PathBuf,
+    options: String,
 }
 
 impl Overlay {
@@ -22,9 +24,6 @@ impl Overlay {
         for name in ["upper", "work", "container", "image", "empty"] {
             std::fs::create_dir_all(base.join(name)).expect("directory for the overlay");
         }
-        let overlay = Self {
-            base: base.to_owned(),
-        };
         let join = |paths: &[PathBuf], separator: &str| {
             paths
                 .iter()
@@ -40,12 +39,12 @@ impl Overlay {
         for data in data_only {
             lower = format!("{lower}::{}", data.display());
         }
-        let base = base.display();
-        let upper = format!("upperdir={base}/upper,workdir={base}/work");
-        mount(
-            &format!("lowerdir={lower},{upper}{options}"),
-            &overlay.container(),
-        );
+        let upper = format!("upperdir={0}/upper,workdir={0}/work", base.display());
+        let overlay = Self {
+            base: base.to_owned(),
+            options: format!("lowerdir={lower},{upper}{options}"),
+        };
+        mount(&overlay.options, &overlay.container());
         let shared: String = options
             .split(',')
             .filter(|o| ["userxattr", "metacopy=on"].contains(o))
@@ -53,6 +52,25 @@ impl Overlay {
             .collect();
         mount(&format!("ro,lowerdir={lower}{shared}"), &overlay.image());
         overlay
+    }
+
+    /// Unmounts the container's overlay and mounts it again.
+    ///
+    /// # Panics
+    /// When it stays busy.
+    pub fn remount(&self) {
+        let unmount = || {
+            let mut command = Command::new("umount");
+            let command = command.arg(self.container()).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        // A program that another test starts has this test's descriptors until it is executed.
+        let start = Instant::now();
+        while !unmount() {
+            assert!(start.elapsed() < Duration::from_secs(30), "still busy");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        mount(&self.options, &self.container());
     }
 
     /// Returns the mount point of the whole: what the container sees.

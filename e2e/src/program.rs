@@ -37,10 +37,7 @@ pub fn command() -> Command {
     let mut command = Command::new(path());
     command
         .env_clear()
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
+        .env("PATH", crate::command::PATH)
         .env("PLIMSOLL_CONFIG", "/dev/null");
     command
 }

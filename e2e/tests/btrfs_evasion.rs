@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use plimsoll_core::model::{Aspect, ChangeKind, EngineKind};
 use plimsoll_e2e::btrfs::Image;
 use plimsoll_e2e::command::{run, shell};
+use plimsoll_e2e::crc32c;
+use plimsoll_e2e::operations::LATE_STORE;
 use plimsoll_e2e::{brute, require};
 use plimsoll_host::inspect::Options;
 use plimsoll_host::measure::Confirm;
@@ -21,14 +23,7 @@ const NOTHING: [String; 0] = [];
 
 /// The hash under which Btrfs keeps names, written down a second time.
 fn name_hash(name: &[u8]) -> u32 {
-    let mut crc = 0xffff_fffeu32;
-    for byte in name {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
-        }
-    }
-    crc
+    crc32c::update(0xffff_fffe, name)
 }
 
 /// Returns two names of one hash.
@@ -406,42 +401,6 @@ fn made_to_be_slow() {
         60,
     );
 }
-
-/// Puts bytes into a page of `bin/tool` that was pinned before it was written out: the page gets dirty
-/// again with no room reserved for it, and with no time of the file moved. The copy is held up by a
-/// fault that this program itself answers, late.
-const LATE_STORE: &str = r#"
-import ctypes, fcntl, mmap, os, platform, struct, subprocess, threading
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-uffd = libc.syscall(ctypes.c_long({'x86_64': 323, 'aarch64': 282}[platform.machine()]), ctypes.c_int(os.O_CLOEXEC))
-assert uffd >= 0, os.strerror(ctypes.get_errno())
-fcntl.ioctl(uffd, 0xc018aa3f, struct.pack('QQQ', 0xaa, 0, 0))
-page = mmap.PAGESIZE
-source = libc.mmap(None, page, 3, 0x22, -1, 0)
-fcntl.ioctl(uffd, 0xc020aa00, struct.pack('QQQQ', source, page, 1, 0))
-fd = os.open('bin/tool', os.O_RDWR)
-target = libc.mmap(None, page, 3, 1, fd, 8 * page)
-class Iovec(ctypes.Structure):
-    _fields_ = [('base', ctypes.c_void_p), ('len', ctypes.c_size_t)]
-written = []
-def store():
-    one = lambda at: ctypes.byref(Iovec(at, page))
-    written.append(libc.process_vm_writev(os.getpid(), one(source), ctypes.c_ulong(1), one(target), ctypes.c_ulong(1), ctypes.c_ulong(0)))
-writer = threading.Thread(target=store)
-writer.start()
-os.read(uffd, 32)
-subprocess.run(['sync', '-f', '.'], check=True)
-before = os.fstat(fd)
-late = ctypes.create_string_buffer(b'late' * (page // 4), page)
-fcntl.ioctl(uffd, 0xc028aa03, struct.pack('QQQQq', source, ctypes.addressof(late), page, 0, 0))
-writer.join()
-assert written == [page], written
-after = os.fstat(fd)
-assert (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
-assert os.pread(fd, 8, 8 * page) == b'latelate'
-"#;
 
 #[test]
 fn a_store_through_a_pinned_page() {
