@@ -7,8 +7,9 @@ use plimsoll_core::model::{Change, EngineKind, Measurement, RootPath};
 use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
 use plimsoll_host::measure::Confirm;
 
-use crate::brute;
+use crate::brute::{self, Differences};
 use crate::command::run;
+use crate::conformance::Record;
 use crate::loopfs::{Kind, LoopFs};
 use crate::operations::build_image;
 
@@ -122,6 +123,13 @@ impl Image {
     /// Holds the engine against the referee; returns what is wrong.
     #[must_use]
     pub fn judge(&self, name: &str, container: &Path) -> Vec<String> {
+        let judgement = self.judgement(name, container);
+        [judgement.wrong, judgement.digest_wrong].concat()
+    }
+
+    /// Holds the engine, and the digest engine, against the referee.
+    #[must_use]
+    pub fn judgement(&self, name: &str, container: &Path) -> Judgement {
         let measurement = self.check(container, Vec::new(), Options::default());
         let mut wrong = Vec::new();
         if measurement.engine != Some(EngineKind::Btrfs) {
@@ -129,7 +137,6 @@ impl Image {
                 "{name}: compared by {:?}: {:?}",
                 measurement.engine, measurement.gaps
             ));
-            return wrong;
         }
         let always = self.check(
             container,
@@ -169,18 +176,18 @@ impl Image {
         };
         let digest = self.check(container, Vec::new(), digest);
         let expected = brute::compare(&self.path(), container);
-        let mut hold = |way: &str, measurement: &Measurement| {
+        let hold = |way: &str, measurement: &Measurement| {
             let reported = brute::of_changes(&measurement.changes);
-            if reported != expected || !measurement.gaps.is_empty() {
-                wrong.push(format!(
+            (reported != expected || !measurement.gaps.is_empty()).then(|| {
+                format!(
                     "{name}, {way}:\n  expected {expected:?}\n  reported {reported:?}\n  gaps {:?}",
                     measurement.gaps
-                ));
-            }
+                )
+            })
         };
-        hold("exact", &measurement);
-        hold("always", &always);
-        hold("digest", &digest);
+        wrong.extend(hold("exact", &measurement));
+        wrong.extend(hold("always", &always));
+        let digest_wrong: Vec<String> = hold("digest", &digest).into_iter().collect();
         let unconfirmed = never.changes.iter().filter(|change| !change.confirmed);
         let mut certain = never.clone();
         certain
@@ -221,7 +228,34 @@ impl Image {
                 }
             }
         }
-        wrong
+        Judgement {
+            expected,
+            wrong,
+            digest_wrong,
+        }
+    }
+}
+
+/// What came out of holding the engines against the referee.
+#[derive(Debug)]
+pub struct Judgement {
+    /// What the referee says.
+    pub expected: Differences,
+    /// What is wrong with what the Btrfs engine says.
+    pub wrong: Vec<String>,
+    /// What is wrong with what the digest engine says.
+    pub digest_wrong: Vec<String>,
+}
+
+impl Judgement {
+    /// Writes both down, and returns what is wrong.
+    #[must_use]
+    pub fn record(self, column: &str, scenario: &str, worked: bool) -> Vec<String> {
+        let exact = self.wrong.is_empty();
+        Record::of(column).engine(scenario, worked, &self.expected, exact);
+        let exact = self.digest_wrong.is_empty();
+        Record::of("digest").engine(scenario, worked, &self.expected, exact);
+        [self.wrong, self.digest_wrong].concat()
     }
 }
 
