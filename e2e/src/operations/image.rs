@@ -37,8 +37,9 @@ cd "$1"
 umask 022
 mkdir -p bin etc/deep/er usr/lib tree/sub/sub tree2/sub var empty lib/many
 for i in $(seq 1 20); do echo "file $i" > lib/many/f$i; done
-head -c 300000 /dev/urandom > bin/tool
-head -c 300000 /dev/urandom > bin/other
+# Whoever writes an X changes something.
+head -c 300000 /dev/urandom | tr X x > bin/tool
+head -c 300000 /dev/urandom | tr X x > bin/other
 chmod 755 bin/tool bin/other
 cp /bin/true usr/true
 echo small > etc/small
@@ -47,7 +48,7 @@ echo conf > etc/deep/er/conf
 head -c 70000 /dev/urandom > usr/lib/lib.so
 ln -s tool bin/link
 ln -s /etc/small etc/abs
-head -c 5000 /dev/urandom > bin/hl1
+head -c 5000 /dev/urandom | tr X x > bin/hl1
 ln bin/hl1 bin/hl2
 ln bin/hl1 etc/hl3
 mkfifo var/fifo
