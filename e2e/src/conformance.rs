@@ -266,6 +266,7 @@ impl Record {
                 "misnamed": found.misnamed,
                 "unchanged": found.unchanged,
                 "times": found.times,
+                "failed": found.failed,
             }),
         );
     }

@@ -344,6 +344,20 @@ impl Dockerd {
         self.data_root().join(place)
     }
 
+    /// Returns the root of a container as the host sees it, without what is mounted over it: with
+    /// `overlay2` the merged directory, which is there while the container runs.
+    ///
+    /// # Panics
+    /// When the layer database does not tell.
+    #[must_use]
+    pub fn rootfs(&self, id: &str) -> PathBuf {
+        let layer = self.layer(id, "");
+        match self.driver {
+            Driver::Overlay2 | Driver::Overlay2OnXfs => layer.with_file_name("merged"),
+            Driver::Btrfs | Driver::Vfs => layer,
+        }
+    }
+
     /// Kills the daemon as a power cut would; its containers stay as they are.
     ///
     /// # Panics
@@ -433,7 +447,7 @@ impl Drop for Dockerd {
             std::thread::sleep(Duration::from_millis(20));
             processes.retain(|pid| Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok());
         }
-        unmount_beneath(&[self.dir.path(), &self.fs.path()]);
+        crate::mounts::unmount_beneath(&[self.dir.path(), &self.fs.path()]);
     }
 }
 
@@ -448,29 +462,6 @@ fn thaw(pid: i32) {
     if let Some((_, group)) = group {
         let state = format!("/sys/fs/cgroup/freezer{group}/freezer.state");
         drop(std::fs::write(state, "THAWED"));
-    }
-}
-
-/// Unmounts everything beneath these directories, the last mount first. The directories themselves
-/// stay mounted.
-fn unmount_beneath(directories: &[&Path]) {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points: Vec<&str> = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .collect();
-    for point in points.iter().rev().map(Path::new) {
-        if directories
-            .iter()
-            .any(|dir| point.starts_with(dir) && point != *dir)
-        {
-            drop(
-                Command::new("umount")
-                    .args(["-l".as_ref(), point.as_os_str()])
-                    .stderr(Stdio::null())
-                    .status(),
-            );
-        }
     }
 }
 
@@ -496,6 +487,25 @@ pub fn small_rootfs() -> TempDir {
         ln -s tool usr/bin/link
         printf 'library\n' > usr/lib/lib.so
         find . -exec touch -h -d '2020-01-02 03:04:05.678901' {{}} +"#,
+        dir.path().display()
+    ));
+    dir
+}
+
+/// Makes the rootfs of an image that the operations are done to, with busybox to wait by. Returns its
+/// directory.
+///
+/// # Panics
+/// When a file cannot be made.
+#[must_use]
+pub fn operations_rootfs() -> TempDir {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    crate::operations::build_image(&[dir.path(), dir.path()]);
+    crate::command::shell(&format!(
+        r#"cd "{}"; chmod 755 .; cp "$(command -v busybox)" busybox
+        # What runtimes make when it is not there.
+        mkdir -p dev proc run sys; ln -s /proc/mounts etc/mtab; touch etc/hosts etc/hostname etc/resolv.conf
+        find . -newermt 2022-01-01 -exec touch -h -d '2020-01-02 03:04:05.678901' {{}} +"#,
         dir.path().display()
     ));
     dir

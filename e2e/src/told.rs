@@ -2,12 +2,13 @@
 //!
 //! It is judged by its own conventions: `C` of a directory above a change, `C` for another file type,
 //! one line for a deleted or an added directory, and `C` of a file of which only the times moved are no
-//! mistakes. What it says of an untouched container too is left out.
+//! mistakes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::process::Output;
 
 use serde_json::{Value, json};
 
@@ -29,13 +30,17 @@ pub struct Judgement {
     pub unchanged: Vec<String>,
     /// Paths that it calls changed, and of which only the times differ.
     pub times: Vec<String>,
+    /// What it said instead of an answer.
+    pub failed: Option<String>,
 }
 
 impl Judgement {
     /// Returns the worst of it in one word.
     #[must_use]
     pub fn mark(&self) -> &'static str {
-        if !self.missed.is_empty() {
+        if self.failed.is_some() {
+            "fails"
+        } else if !self.missed.is_empty() {
             "misses"
         } else if !self.invented.is_empty() {
             "invents"
@@ -48,6 +53,26 @@ impl Judgement {
         } else {
             "right"
         }
+    }
+}
+
+/// Judges what came out of a command: see [`judge`].
+#[must_use]
+pub fn judge_output(
+    output: &Output,
+    expected: &Differences,
+    image: &Path,
+    container: &Path,
+) -> Judgement {
+    if output.status.success() {
+        return judge(&parse(&output.stdout), expected, image, container);
+    }
+    let error = String::from_utf8_lossy(&output.stderr);
+    // Without the paths of this run: what is wrong stands at the end.
+    let error = error.trim().rsplit(": ").next().unwrap_or_default();
+    Judgement {
+        failed: Some(error.to_owned()),
+        ..Judgement::default()
     }
 }
 
@@ -71,21 +96,19 @@ pub fn parse(output: &[u8]) -> Told {
     told
 }
 
-/// Judges what was told of the container's tree, `expected` being what the referee says of it and
-/// `untouched` what is told of a container in which nothing was done.
+/// Judges what was told of the container's tree, `expected` being what the referee says of it.
 #[must_use]
-pub fn judge(
-    told: &Told,
-    untouched: &Told,
-    expected: &Differences,
-    image: &Path,
-    container: &Path,
-) -> Judgement {
+pub fn judge(told: &Told, expected: &Differences, image: &Path, container: &Path) -> Judgement {
     let mut found = Judgement::default();
     for (path, (kind, aspects)) in expected {
         let letters = told.get(path);
         let fits = |letter: &char| letter == kind || (*kind == 'T' && *letter == 'C');
         if letters.is_some_and(|letters| letters.iter().any(fits)) {
+            continue;
+        }
+        // Beneath a nested subvolume, which is a directory to whoever asks by path.
+        let both = *kind == 'A' && stat(image, path).is_some();
+        if both && letters.is_some_and(|letters| letters.contains(&'C')) {
             continue;
         }
         let replaced = |letters: &BTreeSet<char>| letters.contains(&'A') && letters.contains(&'D');
@@ -101,7 +124,7 @@ pub fn judge(
         }
     }
     for (path, letters) in told {
-        if expected.contains_key(path) || untouched.contains_key(path) {
+        if expected.contains_key(path) {
             continue;
         }
         let beneath = format!("{}/", path.trim_end_matches('/'));
@@ -156,11 +179,15 @@ fn why(path: &str, aspects: &[&str], image: &Path, container: &Path) -> &'static
     let (Some(before), Some(after)) = (stat(image, path), stat(container, path)) else {
         return "other";
     };
+    if aspects.is_empty() && before.file_type() == after.file_type() {
+        return "subvolume";
+    }
     let same_times = mtime(&before) == mtime(&after);
     let same_size = before.size() == after.size();
     match aspects {
         ["content"] if same_size && same_times => "content",
         ["target"] if same_size && same_times => "target",
+        ["owner" | "xattr"] if before.is_dir() => "directory",
         ["xattr"] => "xattr",
         ["flags"] => "flags",
         _ => "other",

@@ -1,0 +1,185 @@
+//! Podman with a store, a run directory and a configuration of its own. There is no daemon: each
+//! container has a monitor, which ends with it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::command::run;
+use crate::loopfs::{Kind, LoopFs};
+use crate::mounts;
+
+/// Longest wait for the monitors to go away.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A store of Podman, rootful, with the overlay driver on ext4. On drop its containers are killed and
+/// everything that it mounted is unmounted, also when the test panics.
+#[derive(Debug)]
+pub struct Podman {
+    dir: TempDir,
+    fs: LoopFs,
+}
+
+impl Podman {
+    /// Makes an empty store.
+    ///
+    /// # Panics
+    /// When a file cannot be made.
+    #[must_use]
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("plimsoll-podman-")
+            .tempdir()
+            .expect("temporary directory");
+        let fs = LoopFs::new(Kind::Ext4, 3072);
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+            fs.path().join("storage").display(),
+            dir.path().join("run").display(),
+        );
+        // Locks in files: those in shared memory are one for the whole machine. The limits that it
+        // asks for by itself may be more than it has here.
+        let containers = "[containers]\n\
+             default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n\
+             log_driver = \"none\"\n\
+             [engine]\nlock_type = \"file\"\ncgroup_manager = \"cgroupfs\"\n\
+             events_logger = \"none\"\nruntime = \"runc\"\n";
+        for (name, text) in [
+            ("storage.conf", storage.as_str()),
+            ("containers.conf", containers),
+        ] {
+            std::fs::write(dir.path().join(name), text).expect("configuration");
+        }
+        Self { dir, fs }
+    }
+
+    /// Runs the podman command and returns its standard output without the last line end.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn podman(&self, arguments: &[&str]) -> String {
+        let output = self.try_podman(arguments);
+        assert!(
+            output.status.success(),
+            "podman {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Runs the podman command.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn try_podman(&self, arguments: &[&str]) -> Output {
+        let file = |name: &str| self.dir.path().join(name);
+        Command::new("podman")
+            .arg("--tmpdir")
+            .arg(file("tmp"))
+            .args(arguments)
+            .env("PATH", crate::command::PATH)
+            .env("CONTAINERS_CONF", file("containers.conf"))
+            .env("CONTAINERS_STORAGE_CONF", file("storage.conf"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("podman")
+    }
+
+    /// Makes an image of one layer from a directory.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn import(&self, name: &str, rootfs: &Path) {
+        let tar = self.dir.path().join("rootfs.tar").display().to_string();
+        let rootfs = rootfs.display().to_string();
+        run("tar", &["-C", &rootfs, "--xattrs", "-cf", &tar, "."]);
+        self.podman(&["import", "--quiet", &tar, name]);
+        std::fs::remove_file(tar).expect("tar file");
+    }
+
+    /// Creates a container without a network and starts it.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn run(&self, name: &str, image: &str, command: &[&str]) {
+        let first = ["run", "--detach", "--network=none", "--name", name, image];
+        self.podman(&[&first, command].concat());
+    }
+
+    /// Returns a container that runs.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn running(&self, name: &str) -> Running {
+        const FORMAT: &str =
+            "{{.State.Pid}}\n{{.GraphDriver.Data.MergedDir}}\n{{.GraphDriver.Data.LowerDir}}";
+        let told = self.podman(&["container", "inspect", "--format", FORMAT, name]);
+        let mut lines = told.lines();
+        let pid = lines.next().and_then(|pid| pid.parse().ok());
+        let mut dir = || PathBuf::from(lines.next().unwrap_or_default());
+        let running = Running {
+            pid: pid.and_then(Pid::from_raw).expect("its process"),
+            merged: dir(),
+            lower: dir(),
+        };
+        assert!(running.merged.is_dir() && running.lower.is_dir(), "{told}");
+        running
+    }
+
+    /// Returns whether a process of this store still runs: a monitor, or what it does at the end.
+    fn is_busy(&self) -> bool {
+        let dir = self.dir.path().as_os_str().as_encoded_bytes();
+        let holds = |line: &[u8]| line.windows(dir.len()).any(|window| window == dir);
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        processes
+            .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+            .any(|line| holds(&line))
+    }
+}
+
+/// A running container.
+#[derive(Debug)]
+pub struct Running {
+    pid: Pid,
+    /// Its root as the host sees it, without what is mounted over it.
+    pub merged: PathBuf,
+    /// Its image, when that has one layer.
+    pub lower: PathBuf,
+}
+
+impl Running {
+    /// Kills it. Its monitor then takes down what belongs to it, meanwhile.
+    ///
+    /// # Panics
+    /// When it has ended by itself.
+    pub fn kill(&self) {
+        kill_process(self.pid, Signal::KILL).expect("kill");
+    }
+}
+
+impl Default for Podman {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // Not removed: a test made files immutable in some of them. Killed is enough.
+        drop(self.try_podman(&["kill", "--all", "--signal", "KILL"]));
+        let start = Instant::now();
+        while self.is_busy() && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        mounts::unmount_beneath(&[self.dir.path(), &self.fs.path()]);
+    }
+}
