@@ -187,17 +187,61 @@ pub const OF_THE_HOST: &[(&str, &str)] = &[
 /// The group of [`OF_THE_HOST`].
 pub const OF_THE_HOST_TITLE: &str = "Btrfs, what a host does";
 
-/// Returns every scenario: group, name, what is done.
-pub fn scenarios() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+/// Scenarios of every group but those of Btrfs, for containers in each state.
+pub const IN_EACH_STATE: &[&str] = &[
+    "read and list",
+    "rename a directory away and back",
+    "overwrite, same size",
+    "punch a hole",
+    "overwrite, same size and old mtime",
+    "swap two files by renames",
+    "xattrs that look like overlay marks",
+    "set-uid bit",
+    "chown a directory",
+    "file capability",
+    "names that are not text",
+    "rename a file into another directory",
+    "delete a directory",
+    "delete and make a directory, some of it the same",
+    "rename a directory and change in it",
+    "file becomes link",
+    "device gets other numbers",
+    "write through one of several names",
+];
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// The group that it stands in.
+    pub group: &'static str,
+    /// Its name, unique.
+    pub name: &'static str,
+    /// What is done.
+    pub done: &'static str,
+    /// Where it can be tried: `anywhere`, in a subvolume of `btrfs`, or as a `host` with Btrfs.
+    pub needs: &'static str,
+}
+
+/// Returns every scenario.
+pub fn scenarios() -> impl Iterator<Item = Scenario> {
     let operations = GROUPS.iter().flat_map(|group| {
-        group
-            .operations
-            .iter()
-            .map(|o| (group.title, o.name, o.done))
+        group.operations.iter().map(|operation| Scenario {
+            group: group.title,
+            name: operation.name,
+            done: operation.done,
+            needs: if group.btrfs_only {
+                "btrfs"
+            } else {
+                "anywhere"
+            },
+        })
     });
-    let of_the_host = OF_THE_HOST
-        .iter()
-        .map(|(name, done)| (OF_THE_HOST_TITLE, *name, *done));
+    let of_the_host = OF_THE_HOST.iter().map(|(name, done)| Scenario {
+        group: OF_THE_HOST_TITLE,
+        name,
+        done,
+        needs: "host",
+    });
     operations.chain(of_the_host)
 }
 
@@ -207,12 +251,19 @@ pub fn outline() -> Value {
     let columns = COLUMNS
         .iter()
         .map(|c| json!({"id": c.id, "title": c.title, "part": c.part.as_str()}));
-    let scenarios =
-        scenarios().map(|(group, name, done)| json!({"group": group, "name": name, "done": done}));
+    let scenarios = scenarios()
+        .map(|s| json!({"group": s.group, "name": s.name, "done": s.done, "needs": s.needs}));
     json!({
         "columns": columns.collect::<Vec<_>>(),
         "scenarios": scenarios.collect::<Vec<_>>(),
+        "states": IN_EACH_STATE,
     })
+}
+
+/// Returns where the results of this run are to be written, if anywhere.
+#[must_use]
+pub fn directory() -> Option<PathBuf> {
+    std::env::var_os("PLIMSOLL_CONFORMANCE_DIR").map(PathBuf::from)
 }
 
 /// Writes down what came out in one column.
@@ -232,7 +283,7 @@ impl Record {
         let column = COLUMNS.iter().find(|column| column.id == id);
         Self {
             column: column.unwrap_or_else(|| panic!("no column is called \"{id}\"")),
-            dir: std::env::var_os("PLIMSOLL_CONFORMANCE_DIR").map(PathBuf::from),
+            dir: directory(),
         }
     }
 
@@ -281,7 +332,7 @@ impl Record {
 
     fn write(&self, scenario: &str, mut cell: Value) {
         assert!(
-            scenarios().any(|(_, name, _)| name == scenario),
+            scenarios().any(|known| known.name == scenario),
             "no scenario is called \"{scenario}\""
         );
         cell["column"] = self.column.id.into();

@@ -358,6 +358,40 @@ impl Dockerd {
         }
     }
 
+    /// Does something in the root of a container that was never started. With `overlay2` nothing is
+    /// mounted then: it is mounted as the driver does it for `docker cp`, and unmounted again.
+    ///
+    /// # Panics
+    /// When it cannot be mounted.
+    pub fn in_created<T>(&self, id: &str, act: impl FnOnce(&Path) -> T) -> T {
+        if !matches!(self.driver, Driver::Overlay2 | Driver::Overlay2OnXfs) {
+            return act(&self.rootfs(id));
+        }
+        let layer = self.layer(id, "");
+        let layer = layer.parent().expect("the layer's directory");
+        let lower = std::fs::read_to_string(layer.join("lower")).expect("lower");
+        let links = layer.parent().expect("the driver's directory");
+        let lowers: Vec<String> = lower
+            .split(':')
+            .map(|link| links.join(link).display().to_string())
+            .collect();
+        let options = format!(
+            "index=off,lowerdir={},upperdir={1}/diff,workdir={1}/work",
+            lowers.join(":"),
+            layer.display()
+        );
+        let at = self.scratch().join(id);
+        std::fs::create_dir(&at).expect("mount point");
+        let place = at.display().to_string();
+        run(
+            "mount",
+            &["-t", "overlay", "overlay", "-o", &options, &place],
+        );
+        let result = act(&at);
+        run("umount", &[&place]);
+        result
+    }
+
     /// Kills the daemon as a power cut would; its containers stay as they are.
     ///
     /// # Panics
@@ -409,6 +443,25 @@ impl Dockerd {
         found
     }
 
+    /// Removes the control groups that killed shims leave of containers.
+    fn remove_groups(&self) {
+        let controllers = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
+        let places: Vec<PathBuf> = controllers
+            .flatten()
+            .map(|entry| entry.path())
+            .chain(["/sys/fs/cgroup".into()])
+            .map(|place| place.join("docker"))
+            .filter(|place| place.is_dir())
+            .collect();
+        let containers = std::fs::read_dir(self.data_root().join("containers"));
+        for container in containers.into_iter().flatten().flatten() {
+            for place in &places {
+                // Not every controller has one of it.
+                drop(std::fs::remove_dir(place.join(container.file_name())));
+            }
+        }
+    }
+
     /// Removes the sockets that killed shims leave in a directory that all containerds share.
     fn remove_shim_sockets(&self) {
         let tasks = self
@@ -447,6 +500,7 @@ impl Drop for Dockerd {
             std::thread::sleep(Duration::from_millis(20));
             processes.retain(|pid| Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok());
         }
+        self.remove_groups();
         crate::mounts::unmount_beneath(&[self.dir.path(), &self.fs.path()]);
     }
 }

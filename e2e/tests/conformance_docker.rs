@@ -5,9 +5,12 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use plimsoll_e2e::brute::{self, Tree};
-use plimsoll_e2e::conformance::Record;
-use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect_one, not_of_docker, operations_rootfs};
+use plimsoll_core::model::{Measurement, State};
+use plimsoll_e2e::brute::{self, Differences, Tree};
+use plimsoll_e2e::conformance::{IN_EACH_STATE, Record};
+use plimsoll_e2e::dockerd::{
+    Dockerd, Driver, inspect, inspect_one, not_of_docker, operations_rootfs,
+};
 use plimsoll_e2e::operations::{self, Operation};
 use plimsoll_e2e::{require, told};
 
@@ -73,9 +76,7 @@ fn scenarios(driver: Driver, plimsoll: &str, docker_diff: &str) {
         "xfs_io",
         "python3"
     );
-    let daemon = Dockerd::start(driver);
-    daemon.import("base", operations_rootfs().path());
-    daemon.build("image", "FROM base\nCOPY Dockerfile /dockerfile");
+    let daemon = start(driver);
     let untouched = daemon.rootfs(&daemon.run("untouched", &[], "image", &SLEEP));
     let table = Table {
         daemon: &daemon,
@@ -116,6 +117,13 @@ fn scenarios(driver: Driver, plimsoll: &str, docker_diff: &str) {
     );
 }
 
+fn start(driver: Driver) -> Dockerd {
+    let daemon = Dockerd::start(driver);
+    daemon.import("base", operations_rootfs().path());
+    daemon.build("image", "FROM base\nCOPY Dockerfile /dockerfile");
+    daemon
+}
+
 #[test]
 fn overlay2() {
     scenarios(
@@ -128,4 +136,118 @@ fn overlay2() {
 #[test]
 fn btrfs() {
     scenarios(Driver::Btrfs, "in-docker-btrfs", "docker-diff-btrfs");
+}
+
+/// What must be told of the containers of one kind, by scenario.
+type Expected = Vec<(&'static str, Differences)>;
+
+fn name(prefix: &str, n: usize) -> String {
+    format!("{prefix}{n}")
+}
+
+/// Holds every container of one kind against the referee, by the data root alone.
+fn hold(
+    daemon: &Dockerd,
+    prefix: &str,
+    expected: &Expected,
+    state: State,
+    column: &str,
+) -> Vec<String> {
+    let record = Record::of(column);
+    let (found, gaps) = inspect(daemon.disk(), &[]).expect("inspect");
+    assert_eq!(gaps, []);
+    let mut wrong = Vec::new();
+    for (n, (scenario, expected)) in expected.iter().enumerate() {
+        let ours = |m: &&Measurement| m.container.display_name() == name(prefix, n);
+        let measurement = found.iter().find(ours).expect("the container");
+        let reported = not_of_docker(measurement);
+        let exact = reported == *expected
+            && measurement.gaps.is_empty()
+            && measurement.container.state == state;
+        record.engine(scenario, true, expected, exact);
+        if !exact {
+            wrong.push(format!(
+                "{scenario}, {column}, {:?}:\n  expected {expected:?}\n  reported {reported:?}\n  gaps {:?}",
+                measurement.container.state, measurement.gaps
+            ));
+        }
+    }
+    wrong
+}
+
+/// Some scenarios of each group in containers of each state.
+fn states(driver: Driver) {
+    require!(
+        "dockerd",
+        "containerd",
+        "docker",
+        "busybox",
+        "setpriv",
+        "mkfs.btrfs",
+        "mkfs.xfs",
+        "xfs_io",
+        "python3"
+    );
+    let mut daemon = start(driver);
+    let untouched = daemon.rootfs(&daemon.run("untouched", &[], "image", &SLEEP));
+    let image = Tree::read(&untouched);
+    let mut wrong = Vec::new();
+    let mut done = |operation: &Operation, root: &Path| {
+        let performed = operation.perform(root);
+        let expected = brute::differences(&image, &Tree::read(root));
+        assert!(performed.worked, "{}", operation.name);
+        wrong.extend(operation.doubt(&performed, &expected));
+        expected
+    };
+    let (mut run, mut created) = (Expected::new(), Expected::new());
+    for (n, scenario) in IN_EACH_STATE.iter().enumerate() {
+        let operation = operations::named(scenario);
+        let id = daemon.run(&name("run", n), &[], "image", &SLEEP);
+        run.push((scenario, done(operation, &daemon.rootfs(&id))));
+        let id = daemon.create(&name("created", n), &[], "image", &SLEEP);
+        let expected = daemon.in_created(&id, |root| done(operation, root));
+        created.push((scenario, expected));
+    }
+    let every = |verb: &[&str], prefix: &str| {
+        let names: Vec<String> = (0..IN_EACH_STATE.len()).map(|n| name(prefix, n)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        daemon.docker(&[verb, &names].concat());
+    };
+    wrong.extend(hold(&daemon, "run", &run, State::Running, "running"));
+    wrong.extend(hold(
+        &daemon,
+        "created",
+        &created,
+        State::Created,
+        "created",
+    ));
+    every(&["pause"], "run");
+    wrong.extend(hold(&daemon, "run", &run, State::Paused, "paused"));
+    every(&["unpause"], "run");
+    every(&["stop", "--time=0"], "run");
+    wrong.extend(hold(&daemon, "run", &run, State::Exited, "exited"));
+    every(&["start"], "created");
+    let column = "created-then-run";
+    wrong.extend(hold(&daemon, "created", &created, State::Running, column));
+    daemon.kill();
+    let column = "daemon-dead";
+    wrong.extend(hold(&daemon, "created", &created, State::Running, column));
+    let column = "exited-daemon-dead";
+    wrong.extend(hold(&daemon, "run", &run, State::Exited, column));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn states_overlay2() {
+    states(Driver::Overlay2);
+}
+
+#[test]
+fn states_btrfs() {
+    states(Driver::Btrfs);
 }

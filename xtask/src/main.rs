@@ -1,10 +1,11 @@
-//! Checks and generators of this repository: `cargo xtask tidy|schema|man`.
+//! Checks and generators of this repository: `cargo xtask tidy|schema|man|conformance`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a tool of the terminal, for whoever works on this repository"
 )]
 
+mod conformance;
 mod man;
 mod schema;
 mod source;
@@ -18,7 +19,10 @@ usage: cargo xtask COMMAND
   tidy            check what no lint checks: sizes, names, module docs, one-way uses
   schema          write docs/reference/report.schema.json from the types
   schema --check  fail when it is stale
-  man [DIR]       write the manual pages, into target/man when no DIR is given";
+  man [DIR]       write the manual pages, into target/man when no DIR is given
+  conformance     run the scenarios everywhere and write docs/reference/conformance.{json,md} (root)
+  conformance --check     fail when the page is not that of its results
+  conformance --from DIR  write both from what tests wrote into DIR";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -29,6 +33,9 @@ fn main() -> ExitCode {
         ["schema", "--check"] => schema::check(&root()),
         ["man"] => man::write(&root(), &root().join("target/man")),
         ["man", directory] => man::write(&root(), Path::new(directory)),
+        ["conformance"] => conformance::make(&root()),
+        ["conformance", "--check"] => conformance::check(&root()),
+        ["conformance", "--from", directory] => conformance::collect(&root(), Path::new(directory)),
         _ => Err(vec![USAGE.to_owned()]),
     };
     match outcome {

@@ -69,9 +69,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         |root| exchange(root, "tree", "tree2"),
     ),
     shell(
-        "directories of a hundred levels",
+        "directories of thirty levels",
         "new in `etc/deep`, a file in the last",
-        "cd etc/deep; for i in $(seq 100); do mkdir d; cd d; done; echo x > f",
+        "cd etc/deep; for i in $(seq 30); do mkdir d; cd d; done; echo x > f",
     ),
     shell(
         "make a directory that an image layer deletes",
