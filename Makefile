@@ -2,6 +2,7 @@
 # make docker-demo  the same on a real dockerd with overlay2 and with Btrfs (root)
 # make test         everything CI checks; installs what is missing from Debian's packages
 # make torture     random operations against brute force: STEPS=1000000 SEED=7
+# make conformance the scenarios on every engine, docker diff and podman diff: docs/reference/conformance.md
 # make check        the quick part of it, without root
 
 CARGO ?= cargo
@@ -12,7 +13,7 @@ PROGRAM := target/release/plimsoll
 STEPS ?= 100000
 SEED ?= 1
 
-.PHONY: torture build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+.PHONY: torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
 
 build:
 	$(CARGO) build --release --locked --package plimsoll
@@ -43,6 +44,7 @@ lint:
 tidy:
 	$(CARGO) xtask tidy
 	$(CARGO) xtask schema --check
+	$(CARGO) xtask conformance --check
 
 unit:
 	$(CARGO) test --workspace --exclude plimsoll-e2e --locked
@@ -57,6 +59,11 @@ e2e:
 torture:
 	PLIMSOLL_TORTURE_STEPS=$(STEPS) PLIMSOLL_TORTURE_SEED=$(SEED) \
 	    $(CARGO) test --release --package plimsoll-e2e --locked --test torture -- --nocapture
+
+# The page of them, made anew from what they find.
+conformance: packages
+	$(CARGO) build --locked --package plimsoll
+	$(CARGO) xtask conformance
 
 deny: $(DENY)
 	$(DENY) check --hide-inclusion-graph bans licenses sources

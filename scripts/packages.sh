@@ -4,7 +4,7 @@ set -eu
 
 build="gcc libc6-dev make git ca-certificates"
 file_systems="btrfs-progs e2fsprogs xfsprogs attr acl libcap2-bin mount util-linux busybox-static inotify-tools python3-jsonschema"
-runtimes="docker.io containerd runc debootstrap"
+runtimes="docker.io containerd runc podman debootstrap"
 
 missing=""
 for package in $build $file_systems $runtimes; do

@@ -11,7 +11,7 @@ use crate::brute::{self, Differences};
 use crate::command::run;
 use crate::conformance::Record;
 use crate::loopfs::{Kind, LoopFs};
-use crate::operations::build_image;
+use crate::operations::build_flat_image;
 
 /// An image's subvolume and containers made from it.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Image {
     pub fn new(mkfs: &[&str], mount: &str) -> Self {
         let fs = LoopFs::with(Kind::Btrfs, 4096, mkfs, mount);
         let image = Self::empty(&fs.path());
-        build_image(&[&image.path(), &image.path()]);
+        build_flat_image(&image.path());
         image.commit();
         Self {
             fs: Some(fs),

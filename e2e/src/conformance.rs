@@ -88,22 +88,22 @@ pub const COLUMNS: &[Column] = &[
     column(
         Part::Overlay,
         "ext4-xwhiteouts",
-        "ext4, whiteouts of the image as xattrs",
+        "ext4, the image deletes by xattrs",
     ),
     column(
         Part::Overlay,
         "ext4-data-only",
-        "ext4, content of the image in a data-only layer",
+        "ext4, image with a data-only layer",
     ),
     column(
         Part::Overlay,
         "xfs-data-only",
-        "XFS, content of the image in a data-only layer",
+        "XFS, image with a data-only layer",
     ),
     column(
         Part::Overlay,
         "ext4-nested",
-        "ext4, the image is an overlay mount itself",
+        "ext4, the image is an overlay mount",
     ),
     column(Part::Btrfs, "subvolume", "default"),
     column(Part::Btrfs, "subvolume-zlib", "`compress-force=zlib`"),
@@ -353,10 +353,15 @@ impl Record {
     }
 }
 
-/// What the referee says, a string a path: `C /etc/small content`.
+/// What the referee says, a string a path: `C /etc/small content`. Very long paths are cut.
 fn shown(differences: &Differences) -> Vec<String> {
     let one = |(path, (kind, aspects)): (&String, &(char, Vec<&str>))| {
+        const LONGEST: usize = 60;
         let aspects = aspects.join(", ");
+        let path = match path.char_indices().nth(LONGEST) {
+            Some((at, _)) => format!("{}…", &path[..at]),
+            None => path.clone(),
+        };
         format!("{kind} {path} {aspects}").trim_end().to_owned()
     };
     differences.iter().map(one).collect()

@@ -554,7 +554,7 @@ pub fn small_rootfs() -> TempDir {
 #[must_use]
 pub fn operations_rootfs() -> TempDir {
     let dir = tempfile::tempdir().expect("temporary directory");
-    crate::operations::build_image(&[dir.path(), dir.path()]);
+    crate::operations::build_flat_image(dir.path());
     crate::command::shell(&format!(
         r#"cd "{}"; chmod 755 .; cp "$(command -v busybox)" busybox
         # What runtimes make when it is not there.

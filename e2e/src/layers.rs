@@ -11,6 +11,8 @@ use crate::overlay::Overlay;
 pub enum Form {
     /// Directories; what a layer deletes is a character device 0:0.
     Plain,
+    /// The same; the marks are in the user's name space.
+    UserMarks,
     /// What a layer deletes is an empty file with the xattr `whiteout`, in a directory that is marked
     /// to have such.
     XattrWhiteouts,
@@ -48,6 +50,7 @@ impl Layers {
         };
         match form {
             Form::Plain => {}
+            Form::UserMarks => layers.turn_marks_into_the_users(),
             Form::XattrWhiteouts => layers.turn_whiteouts_into_xattrs(),
             Form::DataOnly => layers.move_data(&base.join("data")),
             Form::Nested => layers.mount_beneath(&base.join("beneath")),
@@ -62,6 +65,18 @@ impl Layers {
     #[must_use]
     pub fn mount(&self, base: &Path, options: &str) -> Overlay {
         Overlay::mount(base, &self.lowers, &self.data_only, options)
+    }
+
+    fn turn_marks_into_the_users(&self) {
+        for layer in &self.lowers {
+            let script = r"
+                find . -type d | while read -r path; do
+                    getfattr -n trusted.overlay.opaque $path > /dev/null 2>&1 || continue
+                    setfattr -x trusted.overlay.opaque $path
+                    setfattr -n user.overlay.opaque -v y $path
+                done";
+            shell(&format!("cd {}; {script}", layer.display()));
+        }
     }
 
     fn turn_whiteouts_into_xattrs(&self) {

@@ -255,7 +255,7 @@ fn btrfs_index() {
 
 #[test]
 fn ext4_userxattr() {
-    operations("ext4-userxattr", Kind::Ext4, Form::Plain, ",userxattr");
+    operations("ext4-userxattr", Kind::Ext4, Form::UserMarks, ",userxattr");
 }
 
 #[test]

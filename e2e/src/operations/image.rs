@@ -4,6 +4,14 @@ use std::path::Path;
 
 use crate::command::run;
 
+/// Fills a directory with the files that the operations work on.
+///
+/// # Panics
+/// When a file cannot be made.
+pub fn build_flat_image(path: &Path) {
+    build_image(&[path, path, path]);
+}
+
 /// Fills image layers with the files that the operations work on. `layers` are directories, the base
 /// last; the base gets most, each one above changes something. When all of them are one directory, what
 /// the upper layers delete is gone from it; else it is deleted by the marks of overlayfs.
@@ -82,9 +90,7 @@ if [ "$2" = 0 ]; then
         mknod etc/gone c 0 0
         mknod usr/gone c 0 0
         mkdir usr/opaque
-        # Whichever of the two the mount goes by.
         setfattr -n trusted.overlay.opaque -v y usr/opaque
-        setfattr -n user.overlay.opaque -v y usr/opaque
     fi
     echo seen > usr/opaque/seen
 fi

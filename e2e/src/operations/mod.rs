@@ -15,7 +15,7 @@ mod tricks;
 mod types;
 mod xattrs;
 
-pub use image::build_image;
+pub use image::{build_flat_image, build_image};
 pub use tricks::LATE_STORE;
 
 use std::io::{BufRead as _, BufReader};
@@ -68,12 +68,6 @@ pub struct Group {
 
 /// Every operation.
 pub const GROUPS: &[Group] = &[
-    Group {
-        title: nothing::TITLE,
-        operations: nothing::OPERATIONS,
-        changes: false,
-        btrfs_only: false,
-    },
     group(content::TITLE, content::OPERATIONS),
     group(tricks::TITLE, tricks::OPERATIONS),
     group(attributes::TITLE, attributes::OPERATIONS),
@@ -82,6 +76,12 @@ pub const GROUPS: &[Group] = &[
     group(directories::TITLE, directories::OPERATIONS),
     group(types::TITLE, types::OPERATIONS),
     group(links::TITLE, links::OPERATIONS),
+    Group {
+        title: nothing::TITLE,
+        operations: nothing::OPERATIONS,
+        changes: false,
+        btrfs_only: false,
+    },
     Group {
         title: btrfs::TITLE,
         operations: btrfs::OPERATIONS,

@@ -83,7 +83,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     shell(
         "defragment",
         "`bin` on Btrfs: other extents, the same bytes",
-        "btrfs -q filesystem defragment -r bin; sync -f .",
+        "stat -f -c %T . | grep -q btrfs; btrfs -q filesystem defragment -r bin; sync -f .",
     ),
     shell(
         "reflink of a reflink",

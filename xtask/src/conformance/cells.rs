@@ -1,5 +1,6 @@
 //! The words of one cell.
 
+use super::places;
 use super::results::{Cell, Column, Missed, Results, Scenario};
 
 /// Longest path that is shown whole, in characters.
@@ -35,46 +36,27 @@ impl Notes {
 
 /// Returns what must be reported, in few words.
 pub(crate) fn expected(scenario: &Scenario) -> String {
+    if scenario.needs == "host" && scenario.expected.len() > 1 {
+        return "each step its own".to_owned();
+    }
     outcome(scenario.expected.get(usual(scenario)))
 }
 
-/// Returns the outcomes other than the usual one, each with the titles of its columns.
+/// Returns the outcomes other than the usual one, each with where it is.
 pub(crate) fn elsewhere(results: &Results, scenario: &Scenario) -> Vec<(String, String)> {
+    // The digest engine runs on several file systems, and states are those of two drivers.
+    let parts = ["overlay", "btrfs"];
     let usual = usual(scenario);
-    let mut found: Vec<(usize, Vec<String>)> = Vec::new();
-    for column in &results.columns {
-        // The digest engine runs on several file systems, and states are those of two drivers.
-        if !matches!(column.part.as_str(), "overlay" | "btrfs") {
-            continue;
-        }
-        let Some(cell) = done(scenario, column) else {
-            continue;
-        };
-        if cell.expected == usual {
-            continue;
-        }
-        let title = full_title(column);
-        match found
-            .iter_mut()
-            .find(|(outcome, _)| *outcome == cell.expected)
-        {
-            Some((_, titles)) => titles.push(title),
-            None => found.push((cell.expected, vec![title])),
-        }
-    }
-    found
-        .into_iter()
-        .map(|(at, titles)| (titles.join("; "), outcome(scenario.expected.get(at))))
+    let outcomes = (0..scenario.expected.len()).filter(|at| *at != usual);
+    outcomes
+        .filter_map(|at| {
+            let is_done = |column: &Column| done(scenario, column).is_some();
+            let is_there =
+                |column: &Column| done(scenario, column).is_some_and(|cell| cell.expected == at);
+            let places = places::named(results, &parts, is_done, is_there);
+            (!places.is_empty()).then(|| (places, outcome(scenario.expected.get(at))))
+        })
         .collect()
-}
-
-/// Returns a column's title with what it is a column of.
-pub(crate) fn full_title(column: &Column) -> String {
-    match column.part.as_str() {
-        "overlay" => format!("overlay on {}", column.title),
-        "btrfs" => format!("Btrfs subvolume, {}", column.title),
-        _ => column.title.clone(),
-    }
 }
 
 /// Returns the mark of an engine over several columns.
@@ -114,9 +96,10 @@ pub(crate) fn tool(scenario: &Scenario, column: &Column, notes: &mut Notes) -> S
             let how = if all == 1 {
                 "misses it".to_owned()
             } else {
-                format!("misses {} of {all}", cell.missed.len())
+                format!("misses {} of {all}", cell.found.missed.len())
             };
             let mut why: Vec<usize> = cell
+                .found
                 .missed
                 .iter()
                 .map(|missed| notes.number(why(missed, podman)))
@@ -127,12 +110,12 @@ pub(crate) fn tool(scenario: &Scenario, column: &Column, notes: &mut Notes) -> S
             format!("**✗ {how}**<sup>{}</sup>", why.join(","))
         }
         "invents" => {
-            let told = cell.invented.first().map_or("", String::as_str);
+            let told = cell.found.invented.first().map_or("", String::as_str);
             format!("**✗ says {}**{}", code(told), notes.mark(INVENTS))
         }
         "misnames" => format!("**✗ wrong letter**{}", notes.mark(MISNAMES)),
         "fails" => {
-            let error = cell.failed.as_deref().unwrap_or_default();
+            let error = cell.found.failed.as_deref().unwrap_or_default();
             let note = format!("The command ends with an error instead of an answer: \"{error}\".");
             format!("**✗ fails**{}", notes.mark(&note))
         }
@@ -149,15 +132,17 @@ const MISNAMES: &str = "Names the path with another letter than what happened to
 fn why(missed: &Missed, podman: bool) -> &'static str {
     match (missed.why.as_str(), podman) {
         ("content", _) => {
-            "The size is the same, and the modification time was put back or never moved. What is compared is size, time, mode, owner and device numbers, and no content: the comment on that comparison in Moby's source says that it breaks down when somebody sets the time back."
+            "The size is the same, and the modification time was put back or never moved. What is compared is size, time, mode, owner and device numbers, and no content. (The comment on that comparison, in [Moby's `pkg/archive/changes.go`](https://github.com/moby/moby/blob/04472304f61784403033f6241a520bd41e5d723b/pkg/archive/changes.go), says that it breaks down when somebody hides a change by setting the time back.)"
         }
         ("target", _) => {
             "The target of a symbolic link is not compared, only its length and its time."
         }
-        ("xattr", _) => "Of extended attributes only file capabilities are compared.",
+        ("xattr", _) | ("directory", false) => {
+            "Of extended attributes only file capabilities are compared."
+        }
         ("flags", _) => "Inode flags (`chattr`) are not compared.",
         ("root", _) => "The root directory itself is never named.",
-        ("directory", _) => {
+        ("directory", true) => {
             "A directory in the upper layer is left out when its size, mode and time are those of the image: its owner and extended attributes are not compared."
         }
         ("name", false) => {

@@ -6,6 +6,7 @@
 
 mod cells;
 mod page;
+mod places;
 mod results;
 
 use std::path::Path;

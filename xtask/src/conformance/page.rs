@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::cells::{self, Notes};
+use super::places;
 use super::results::{Column, Results, Scenario};
 
 const HEAD: &str = "\
@@ -53,6 +54,7 @@ pub(crate) fn render(results: &Results) -> String {
         results.versions.join(", "),
         results.scenarios.len()
     );
+    page += &headline(results);
     page += &summary(results);
     page += "\n## How to read it\n\n";
     page += LEGEND;
@@ -77,6 +79,35 @@ fn count(results: &Results, column: &Column, marks: &[&str]) -> usize {
     cells
         .filter(|cell| marks.contains(&cell.mark.as_str()))
         .count()
+}
+
+/// The one sentence, of the first tool.
+fn headline(results: &Results) -> String {
+    let mut out = String::new();
+    for column in results.of_part("tool") {
+        let changes = results.scenarios.iter().filter(|scenario| {
+            let cell = cells::done(scenario, column);
+            cell.and_then(|cell| scenario.expected.get(cell.expected))
+                .is_some_and(|expected| !expected.is_empty())
+        });
+        let _infallible = writeln!(
+            out,
+            "- Of {} scenarios that change something, {} misses **{}**.",
+            changes.count(),
+            column.title,
+            count(results, column, &["misses"]),
+        );
+    }
+    let wrong = results.wrong().len();
+    let _infallible = writeln!(
+        out,
+        "- Plimsoll misses none, and says of none what is not so: {wrong} of its answers are wrong.\n"
+    );
+    if wrong == 0 {
+        out
+    } else {
+        format!("**Plimsoll is wrong {wrong} times.**\n\n")
+    }
 }
 
 fn summary(results: &Results) -> String {
@@ -167,8 +198,11 @@ fn scenarios(results: &Results, notes: &mut Notes) -> String {
         let mut elsewhere = String::new();
         for scenario in &rows {
             for (columns, outcome) in cells::elsewhere(results, scenario) {
-                let _infallible =
-                    writeln!(elsewhere, "- *{}*: {outcome}, on {columns}", scenario.name);
+                let _infallible = writeln!(
+                    elsewhere,
+                    "- *{}*: {outcome}. This is on {columns}.",
+                    scenario.name
+                );
             }
         }
         if !elsewhere.is_empty() {
@@ -223,25 +257,36 @@ fn mounts(results: &Results) -> String {
         let _infallible = writeln!(
             out,
             "| {} | {} | {} | {} |",
-            cells::full_title(column),
+            places::full_title(column),
             sum("exact"),
             sum("wrong"),
             sum("impossible")
         );
     }
-    out += "\n| Scenario | Cannot be done on |\n|---|---|\n";
+    out += "\n| Scenarios | |\n|---|---|\n";
+    // Those that cannot be done in the same places stand together.
+    let mut rows: Vec<(String, Vec<&str>)> = Vec::new();
     for scenario in &results.scenarios {
-        let not: Vec<String> = columns
-            .iter()
-            .filter(|column| {
-                let cell = scenario.cells.get(&column.id);
-                cell.is_some_and(|cell| cell.mark == "impossible")
-            })
-            .map(|column| cells::full_title(column))
-            .collect();
+        let tried = |column: &Column| scenario.cells.contains_key(&column.id);
+        let can = |column: &Column| cells::done(scenario, column).is_some();
+        let cannot = |column: &Column| tried(column) && !can(column);
+        let parts = ["overlay", "btrfs", "container"];
+        let not = places::named(results, &parts, tried, cannot);
         if !not.is_empty() {
-            let _infallible = writeln!(out, "| {} | {} |", scenario.name, not.join("; "));
+            let only = places::named(results, &parts, tried, can);
+            let shorter = if only.len() < not.len() {
+                format!("only on {only}")
+            } else {
+                format!("not on {not}")
+            };
+            match rows.iter_mut().find(|(places, _)| *places == shorter) {
+                Some((_, names)) => names.push(&scenario.name),
+                None => rows.push((shorter, vec![&scenario.name])),
+            }
         }
+    }
+    for (places, names) in rows {
+        let _infallible = writeln!(out, "| {} | {places} |", names.join(" · "));
     }
     out
 }

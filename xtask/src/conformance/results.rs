@@ -42,12 +42,66 @@ pub(crate) struct Scenario {
 
 /// What came out of one scenario in one column.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub(crate) struct Cell {
     /// One word: `exact`, `impossible`, `wrong` of an engine, more of a tool.
     pub(crate) mark: String,
     /// Which of the scenario's outcomes was expected.
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) expected: usize,
+    pub(crate) found: Found,
+}
+
+/// A cell as it is written: most are one word.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Word(String),
+    Whole {
+        mark: String,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        expected: usize,
+        #[serde(flatten)]
+        found: Found,
+    },
+}
+
+impl From<Written> for Cell {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Word(mark) => Self {
+                mark,
+                expected: 0,
+                found: Found::default(),
+            },
+            Written::Whole {
+                mark,
+                expected,
+                found,
+            } => Self {
+                mark,
+                expected,
+                found,
+            },
+        }
+    }
+}
+
+impl From<Cell> for Written {
+    fn from(cell: Cell) -> Self {
+        if cell.expected == 0 && cell.found == Found::default() {
+            return Self::Word(cell.mark);
+        }
+        Self::Whole {
+            mark: cell.mark,
+            expected: cell.expected,
+            found: cell.found,
+        }
+    }
+}
+
+/// What is wrong with what a tool said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Found {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) missed: Vec<Missed>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -63,7 +117,7 @@ pub(crate) struct Cell {
 }
 
 /// A difference that a tool does not name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Missed {
     pub(crate) path: String,
     pub(crate) why: String,
@@ -75,26 +129,9 @@ struct Line {
     column: String,
     scenario: String,
     expected: Vec<String>,
-    #[serde(flatten)]
-    cell: CellLine,
-}
-
-/// [`Cell`], in which `expected` is still the outcome itself.
-#[derive(Deserialize)]
-struct CellLine {
     mark: String,
-    #[serde(default)]
-    missed: Vec<Missed>,
-    #[serde(default)]
-    invented: Vec<String>,
-    #[serde(default)]
-    misnamed: Vec<String>,
-    #[serde(default)]
-    unchanged: Vec<String>,
-    #[serde(default)]
-    times: Vec<String>,
-    #[serde(default)]
-    failed: Option<String>,
+    #[serde(flatten)]
+    found: Found,
 }
 
 #[derive(Deserialize)]
@@ -193,24 +230,10 @@ impl Results {
             scenario.expected.push(line.expected);
             scenario.expected.len() - 1
         });
-        let CellLine {
-            mark,
-            missed,
-            invented,
-            misnamed,
-            unchanged,
-            times,
-            failed,
-        } = line.cell;
         let cell = Cell {
-            mark,
+            mark: line.mark,
             expected,
-            missed,
-            invented,
-            misnamed,
-            unchanged,
-            times,
-            failed,
+            found: line.found,
         };
         // One column can have several: the digest engine runs on many file systems.
         let worse = |old: &Cell| rank(&cell.mark) > rank(&old.mark);
