@@ -27,8 +27,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ),
     shell(
         "chmod every file",
-        "all in `lib`",
-        "find lib -type f -exec chmod 600 {} +",
+        "all in `lib/many`",
+        "find lib/many -type f -exec chmod 600 {} +",
     ),
     shell(
         "chmod, then write",

@@ -125,8 +125,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ),
     shell(
         "write to every file",
-        "a line to each in `lib`",
-        "find lib -type f -exec sh -c 'echo x >> $1' _ {} \\;",
+        "a line to each in `lib/many`",
+        "find lib/many -type f -exec sh -c 'echo x >> $1' _ {} \\;",
     ),
     shell(
         "change what an upper layer added",

@@ -73,6 +73,7 @@ mkdir -p usr/gone/sub usr/opaque
 echo gone > etc/gone
 echo gone > usr/gone/sub/f
 echo hidden > usr/opaque/hidden
+echo hidden > lib/hidden
 find . -depth -exec touch -h -d '2020-01-02 03:04:05.678901234' {} +
 "#;
 
@@ -84,12 +85,13 @@ echo "sub layer $2" > tree/sub/layer$2
 head -c 70000 /dev/urandom > usr/lib/lib$2.so
 if [ "$2" = 0 ]; then
     if [ -e etc/gone ]; then
-        rm -r etc/gone usr/gone usr/opaque
+        rm -r etc/gone usr/gone usr/opaque lib/hidden
         mkdir usr/opaque
     else
         mknod etc/gone c 0 0
         mknod usr/gone c 0 0
-        mkdir usr/opaque
+        mkdir lib usr/opaque
+        mknod lib/hidden c 0 0
         setfattr -n trusted.overlay.opaque -v y usr/opaque
     fi
     echo seen > usr/opaque/seen

@@ -101,4 +101,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "`etc/gone`, of which a lower layer has another",
         "echo gone > etc/gone",
     ),
+    shell(
+        "make a file where a whiteout is in a directory without a mark",
+        "`lib/hidden`, which an image layer deletes",
+        "echo hidden > lib/hidden",
+    ),
 ];

@@ -155,7 +155,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     shell(
         "touch every file",
         "times alone, of all files",
-        "find . -type f -exec touch {} +",
+        "find . -type f -exec touch -c {} +",
     ),
     shell(
         "set and remove an xattr",

@@ -164,19 +164,10 @@ pub(crate) fn done<'a>(scenario: &'a Scenario, column: &Column) -> Option<&'a Ce
     (cell.mark != "impossible").then_some(cell)
 }
 
-/// The outcome that most columns have.
+/// The outcome that is shown first: that of a plain overlay, or else of the first column that can do it.
 fn usual(scenario: &Scenario) -> usize {
-    let count = |at: &usize| {
-        let cells = scenario.cells.values();
-        cells
-            .filter(|cell| cell.mark != "impossible" && cell.expected == *at)
-            .count()
-    };
-    // The first one of those that are as frequent.
-    (0..scenario.expected.len())
-        .rev()
-        .max_by_key(count)
-        .unwrap_or_default()
+    let possible = scenario.cells.values().filter(|c| c.mark != "impossible");
+    possible.map(|cell| cell.expected).min().unwrap_or_default()
 }
 
 fn outcome(differences: Option<&Vec<String>>) -> String {

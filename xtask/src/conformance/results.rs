@@ -32,7 +32,7 @@ pub(crate) struct Scenario {
     pub(crate) done: String,
     /// Where it can be tried: `anywhere`, `btrfs`, `host`.
     pub(crate) needs: String,
-    /// What the referee says, a list for each different outcome, the first one that of most columns.
+    /// What the referee says, a list for each different outcome, in the order of the columns.
     #[serde(default)]
     pub(crate) expected: Vec<Vec<String>>,
     /// What came out, by column.
