@@ -14,4 +14,5 @@ pub mod inspect;
 pub mod layers;
 pub mod measure;
 pub mod privilege;
+pub mod proc;
 pub mod runtimes;
