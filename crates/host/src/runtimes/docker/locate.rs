@@ -254,6 +254,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let container = find(&layers.mount)?;
     let injected = find(&layers.init)?;
     let image_tree = root.need(&format!("btrfs/subvolumes/{image}"))?;
+    let init_tree = root.need(&format!("btrfs/subvolumes/{}", layers.init))?;
     let image = find(image)?;
     let mut gaps = Vec::new();
     if let Some(mounted) = mounted(wanted, &mut gaps) {
@@ -282,7 +283,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
             image,
         }),
         runtime_paths: followed(wanted.made, &[&image_tree]),
-        mounts: mounts::followed(&wanted.mounts, &[&image_tree]),
+        mounts: mounts::followed(&wanted.mounts, &[&init_tree]),
         gaps,
     })
 }
@@ -302,7 +303,7 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let tree = |name: &LayerName| layer(root, &format!("vfs/dir/{name}"), None);
     let image = tree(top_layer(layers)?)?;
     let runtime_paths = followed(wanted.made, &[&image.dir]);
-    let mounts = mounts::followed(&wanted.mounts, &[&image.dir]);
+    let mounts = mounts::followed(&wanted.mounts, &[&tree(&layers.init)?.dir]);
     let stack = PlainStack {
         image: tree(&layers.init)?,
         container: tree(&layers.mount)?,

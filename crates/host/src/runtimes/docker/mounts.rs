@@ -90,7 +90,8 @@ fn source(root: &DataRoot, point: &MountPoint) -> ExpectedSource {
 }
 
 /// Returns the mounts with each path as the links of the image lead it: there they are made.
-/// `layers` are the directories that make up the image, top first.
+/// `layers` are the directories beneath the writable one, top first: what Docker puts over the image
+/// among them, since that may stand where the image has a link.
 pub(super) fn followed(mounts: &[ExpectedMount], layers: &[&Dir]) -> Vec<ExpectedMount> {
     let led = mounts.iter().filter_map(|mount| {
         let path = follow(&mount.path, layers)?;
