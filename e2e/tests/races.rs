@@ -262,7 +262,7 @@ fn flip_on_overlay(kind: Kind) {
     shell(&format!("cd {}; {FLIP}", lower.display()));
     for (n, turn) in [swap as Turn, in_place].into_iter().enumerate() {
         let base = fs.path().join(n.to_string());
-        let overlay = Overlay::mount(&base, &[lower.clone()], &[], "");
+        let overlay = Overlay::mount(&base, std::slice::from_ref(&lower), &[], "");
         let target = Target::OverlayMount(overlay.container());
         flip(&lower, &overlay.container(), &target, turn);
     }
