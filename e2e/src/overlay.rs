@@ -93,17 +93,21 @@ impl Overlay {
 }
 
 fn mount(options: &str, at: &Path) {
-    run(
-        "mount",
-        &[
-            "-t",
-            "overlay",
-            "overlay",
-            "-o",
-            options,
-            &at.display().to_string(),
-        ],
-    );
+    let at = at.display().to_string();
+    let arguments = ["-t", "overlay", "overlay", "-o", options, &at];
+    // A mount namespace that somebody makes on this machine meanwhile, as every container start does,
+    // holds on to an overlay that was just unmounted, and to its layers with it.
+    for _ in 0..50 {
+        let mounted = Command::new("mount")
+            .args(arguments)
+            .output()
+            .expect("mount");
+        if mounted.status.success() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    run("mount", &arguments);
 }
 
 impl Drop for Overlay {

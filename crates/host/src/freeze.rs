@@ -1,17 +1,14 @@
 //! Holding a container's processes still while it is looked at. This writes to its cgroup.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plimsoll_core::model::{Container, State};
 
+use crate::proc::cgroup;
+
 /// How long processes may take to stop. One inside a long write stops only after it.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Where the two kinds of hierarchy are mounted.
-const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-const FREEZER: &str = "/sys/fs/cgroup/freezer";
 
 /// A frozen cgroup, thawed on drop.
 #[derive(Debug)]
@@ -34,44 +31,20 @@ pub(crate) fn freeze(container: &Container) -> Result<Option<Frozen>, String> {
             _ => Ok(None),
         };
     };
-    let text = crate::fs::read_small_bytes(format!("/proc/{pid}/cgroup"))
-        .map_err(|e| format!("its cgroup: {e}"))?;
-    let own = |path: &[u8]| {
-        // Freezing any other cgroup could stop the host.
-        let named = path
-            .windows(container.id.as_str().len())
-            .any(|part| part == container.id.as_str().as_bytes());
-        named && !path.split(|b| *b == b'/').any(|part| part == b"..")
-    };
-    for line in text.split(|b| *b == b'\n') {
-        let mut fields = line.splitn(3, |b| *b == b':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        if !own(path) {
-            continue;
-        }
-        let beneath = |root: &str| -> PathBuf {
-            let path = path.strip_prefix(b"/").unwrap_or(path);
-            Path::new(root).join(std::ffi::OsStr::from_bytes(path))
-        };
-        if controllers.is_empty() {
-            for root in UNIFIED {
-                let dir = beneath(root);
-                if dir.join("cgroup.freeze").exists() {
-                    let events = dir.join("cgroup.events");
-                    let frozen = Frozen {
-                        file: dir.join("cgroup.freeze"),
-                        thaw: "0",
-                    };
-                    return frozen.stop("1", &events, "frozen 1").map(Some);
-                }
+    for group in cgroup::own(pid, &container.id)? {
+        if group.controllers.is_empty() {
+            let file = group.dir.join("cgroup.freeze");
+            if file.exists() {
+                let events = group.dir.join("cgroup.events");
+                let frozen = Frozen { file, thaw: "0" };
+                return frozen.stop("1", &events, "frozen 1").map(Some);
             }
-        } else if controllers
+        } else if group
+            .controllers
             .split(|b| *b == b',')
             .any(|name| name == b"freezer")
         {
-            let file = beneath(FREEZER).join("freezer.state");
+            let file = group.dir.join("freezer.state");
             if file.exists() {
                 let frozen = Frozen {
                     file: file.clone(),

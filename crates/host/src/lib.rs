@@ -6,7 +6,8 @@
 //! Request -runtimes-> Located -layers-> LayerStack -measure-> Change*, Gap* -inspect-> Measurement
 //! ```
 //!
-//! `runtimes` names no engine, `measure` names no runtime; every access to a file goes through `fs`.
+//! `runtimes` names no engine, `measure` names no runtime; every access to a file goes through `fs`,
+//! every question about processes through `proc`.
 
 mod freeze;
 pub mod fs;
@@ -14,4 +15,5 @@ pub mod inspect;
 pub mod layers;
 pub mod measure;
 pub mod privilege;
+pub mod proc;
 pub mod runtimes;

@@ -9,6 +9,18 @@ use plimsoll_core::model::{
 use super::outcome::{Limits, Outcome, Recorder};
 use super::{Content, Pair, Side, Trouble};
 
+/// Times that a path is looked at when it changes meanwhile.
+const LOOKS: usize = 5;
+
+/// How two objects at one path differ, as they were when they were looked at.
+struct Claim {
+    types: (FileType, FileType),
+    change: Change,
+    content: Result<Content, Trouble>,
+    /// What of it could not be seen.
+    trouble: Option<Trouble>,
+}
+
 /// Compares objects of a pair and records what differs.
 pub(super) struct Comparison<'p, P: Pair> {
     pub(super) pair: &'p mut P,
@@ -73,57 +85,108 @@ impl<'p, P: Pair> Comparison<'p, P> {
 
     /// Compares the two objects at one path, records how they differ, and returns both file types;
     /// `None` when that could not be seen, which is then recorded.
+    ///
+    /// What is told of the container's side is of one moment: when it changed between the first look
+    /// and the last, it is looked at again.
     pub(super) fn both(
         &mut self,
         path: &RootPath,
         image: &P::Node,
         container: &P::Node,
     ) -> Option<(FileType, FileType)> {
-        let before = self.attributes(path, Side::Image, image)?;
-        let after = self.attributes(path, Side::Container, container)?;
-        let types = (before.file_type, after.file_type);
-        let mut change = Change {
-            origin: self.pair.origin(image),
-            ..bare(
-                path,
-                if types.0 == types.1 {
-                    ChangeKind::Changed
-                } else {
-                    ChangeKind::Replaced
-                },
-            )
-        };
-        if types.0 != types.1 {
-            (change.before, change.after) = (Some(Box::new(before)), Some(Box::new(after)));
-            self.recorder.change(change);
-            return Some(types);
-        }
-        change.aspects = aspects(&before, &after);
-        match self.differing_xattrs(image, container) {
-            Ok(names) if names.is_empty() => {}
-            Ok(names) => {
-                change.aspects.insert(Aspect::Xattr);
-                change.xattrs = names;
-            }
-            Err(trouble) => self.recorder.gap(Gap::new(path.as_bytes(), trouble.0)),
-        }
-        let sizes = (before.size, after.size);
-        (change.before, change.after) = (Some(Box::new(before)), Some(Box::new(after)));
-        if types.0 != FileType::File {
-            self.record(change);
-        } else if sizes.0 != sizes.1 {
-            change.aspects.insert(Aspect::Content);
-            self.record(change);
-        } else {
-            match self.pair.same_content(image, container) {
-                Ok(Content::Pending(ticket)) => {
-                    self.pending.insert(ticket, change);
-                    self.settle(false);
+        let mut fresh = None;
+        for _ in 0..LOOKS {
+            let container = fresh.as_ref().unwrap_or(container);
+            let claim = match self.claim(path, image, container) {
+                Ok(claim) => claim,
+                Err(trouble) => {
+                    self.recorder.gap(Gap::new(path.as_bytes(), trouble.0));
+                    return None;
                 }
-                outcome => self.conclude(change, outcome),
+            };
+            if let Ok(Content::Pending(_)) = claim.content {
+                return Some(self.accept(claim));
+            }
+            match self.pair.again(container) {
+                Ok(None) => return Some(self.accept(claim)),
+                Ok(Some(again)) => fresh = Some(again),
+                Err(trouble) => {
+                    self.recorder.gap(Gap::new(path.as_bytes(), trouble.0));
+                    return None;
+                }
             }
         }
-        Some(types)
+        let why = "it changed each time while it was being compared";
+        self.recorder.gap(Gap::new(path.as_bytes(), why));
+        None
+    }
+
+    /// Compares the two objects at one path, and records nothing.
+    fn claim(
+        &mut self,
+        path: &RootPath,
+        image: &P::Node,
+        container: &P::Node,
+    ) -> Result<Claim, Trouble> {
+        let before = self.pair.attributes(Side::Image, image)?;
+        let after = self.pair.attributes(Side::Container, container)?;
+        let types = (before.file_type, after.file_type);
+        let kind = match types.0 == types.1 {
+            true => ChangeKind::Changed,
+            false => ChangeKind::Replaced,
+        };
+        let mut claim = Claim {
+            types,
+            change: Change {
+                origin: self.pair.origin(image),
+                ..bare(path, kind)
+            },
+            content: Ok(Content::Same),
+            trouble: None,
+        };
+        let change = &mut claim.change;
+        if kind == ChangeKind::Changed {
+            change.aspects = aspects(&before, &after);
+            match self.differing_xattrs(image, container) {
+                Ok(names) if names.is_empty() => {}
+                Ok(names) => {
+                    change.aspects.insert(Aspect::Xattr);
+                    change.xattrs = names;
+                }
+                Err(trouble) => claim.trouble = Some(trouble),
+            }
+            if types.0 == FileType::File {
+                claim.content = match before.size == after.size {
+                    true => self.pair.same_content(image, container),
+                    false => Ok(Content::Different),
+                };
+            }
+        }
+        (change.before, change.after) = (Some(Box::new(before)), Some(Box::new(after)));
+        Ok(claim)
+    }
+
+    /// Records what was claimed, and returns both file types.
+    fn accept(&mut self, claim: Claim) -> (FileType, FileType) {
+        let Claim {
+            types,
+            change,
+            content,
+            trouble,
+        } = claim;
+        if let Some(trouble) = trouble {
+            let gap = Gap::new(change.path.as_bytes(), trouble.0);
+            self.recorder.gap(gap);
+        }
+        if change.kind == ChangeKind::Replaced {
+            self.recorder.change(change);
+        } else if let Ok(Content::Pending(ticket)) = content {
+            self.pending.insert(ticket, change);
+            self.settle(false);
+        } else {
+            self.conclude(change, content);
+        }
+        types
     }
 
     fn attributes(&mut self, path: &RootPath, side: Side, node: &P::Node) -> Option<Attributes> {

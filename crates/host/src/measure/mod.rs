@@ -4,6 +4,7 @@
 //! about where they may differ. One [`walk`] drives all of them, so that added, deleted, replaced
 //! and changed mean the same everywhere.
 
+mod agreement;
 pub mod btrfs;
 mod compare;
 pub mod digest;
@@ -12,6 +13,7 @@ pub mod outcome;
 pub mod overlay;
 pub mod paths;
 mod select;
+pub mod view;
 pub mod walk;
 
 pub use options::Options;
@@ -193,6 +195,16 @@ pub trait Pair {
     /// Returns what tells an object of one tree from all others: for a directory that was looked up
     /// again, whether it is still the same one.
     fn identity(&self, node: &Self::Node) -> (u64, u64);
+
+    /// Looks at an object of the container once more, after it was compared. Returns it as it is now
+    /// when it changed meanwhile; `None` when it is the same, or when that is known by other means.
+    ///
+    /// # Errors
+    /// [`Trouble`] when it went away, or cannot be looked at any more.
+    fn again(&mut self, container: &Self::Node) -> Result<Option<Self::Node>, Trouble> {
+        let _ = container;
+        Ok(None)
+    }
 
     /// Returns the attributes. Sizes of directories and such are 0.
     ///

@@ -1,6 +1,6 @@
 //! What a comparison found, within bounds that a container cannot exceed.
 
-use plimsoll_core::model::{Change, Gap};
+use plimsoll_core::model::{Bytes, Change, Gap};
 
 /// How much is kept of what a comparison finds.
 #[derive(Debug, Clone, Copy)]
@@ -11,11 +11,15 @@ pub struct Limits {
     pub max_changes: usize,
 }
 
-/// Bytes of paths kept at most, over all changes: long paths count for more than one change.
-const MAX_PATH_BYTES: usize = 64 << 20;
+/// Bytes of paths, link targets and names of attributes kept at most, over all changes: a container
+/// chooses how long they are.
+const MAX_NAME_BYTES: usize = 64 << 20;
 
 /// Gaps kept at most.
 const MAX_GAPS: usize = 1000;
+
+/// Bytes of what gaps are about kept at most.
+const MAX_GAP_BYTES: usize = 16 << 20;
 
 /// What a comparison found.
 #[derive(Debug, Default)]
@@ -28,12 +32,28 @@ pub struct Outcome {
     pub identical_copies: u64,
 }
 
+/// Returns how much memory the names in a change take.
+fn name_bytes(change: &Change) -> usize {
+    let targets = [&change.before, &change.after]
+        .into_iter()
+        .flatten()
+        .filter_map(|attributes| attributes.target.as_ref())
+        .map(|target| target.as_bytes().len());
+    let xattrs = change
+        .xattrs
+        .iter()
+        .map(|name| name.as_bytes().len() + size_of::<Bytes>());
+    let from = change.renamed_from.iter().map(|from| from.as_bytes().len());
+    change.path.as_bytes().len() + targets.chain(xattrs).chain(from).sum::<usize>()
+}
+
 /// Collects an [`Outcome`], and counts what goes beyond the limits.
 #[derive(Debug)]
 pub(super) struct Recorder {
     outcome: Outcome,
     limits: Limits,
-    path_bytes: usize,
+    name_bytes: usize,
+    gap_bytes: usize,
     changes_omitted: u64,
     gaps_omitted: u64,
 }
@@ -43,26 +63,28 @@ impl Recorder {
         Self {
             outcome: Outcome::default(),
             limits,
-            path_bytes: 0,
+            name_bytes: 0,
+            gap_bytes: 0,
             changes_omitted: 0,
             gaps_omitted: 0,
         }
     }
 
     pub(super) fn change(&mut self, change: Change) {
-        let length = change.path.as_bytes().len();
+        let length = name_bytes(&change);
         if self.outcome.changes.len() >= self.limits.max_changes
-            || self.path_bytes + length > MAX_PATH_BYTES
+            || self.name_bytes + length > MAX_NAME_BYTES
         {
             self.changes_omitted += 1;
         } else {
-            self.path_bytes += length;
+            self.name_bytes += length;
             self.outcome.changes.push(change);
         }
     }
 
     pub(super) fn gap(&mut self, gap: Gap) {
-        if self.outcome.gaps.len() >= MAX_GAPS {
+        self.gap_bytes += gap.what.as_bytes().len();
+        if self.outcome.gaps.len() >= MAX_GAPS || self.gap_bytes > MAX_GAP_BYTES {
             self.gaps_omitted += 1;
         } else {
             self.outcome.gaps.push(gap);

@@ -9,6 +9,7 @@ use plimsoll_core::model::{
     escape,
 };
 
+use super::agreement::{self, Agreement};
 use super::btrfs::{BtrfsPair, Scope};
 use super::digest::stored::BaselinePair;
 use super::digest::{DigestPair, Readable};
@@ -65,6 +66,8 @@ pub fn measure(
         },
         changes: run.outcome.changes,
         identical_copies: run.outcome.identical_copies,
+        mounts: Vec::new(),
+        code: Vec::new(),
         gaps: run.outcome.gaps,
         cost: run.cost,
     }
@@ -148,15 +151,31 @@ impl Run<'_> {
         let looked_at = snapshot.as_ref().map(Snapshot::subvolume);
         let reference = stack.injected.as_ref().unwrap_or(&stack.image);
         let (scope, confirm) = (self.scope(), self.options.confirm);
-        let mut pair = BtrfsPair::open(
-            &stack.anchor,
-            reference,
-            &stack.container,
-            looked_at,
-            scope,
-            confirm,
-        )?;
-        self.outcome = self.run(&mut pair);
+        let mut agreement = Agreement::default();
+        let (mut pair, mut still) = (None, false);
+        for _ in 0..agreement::LOOKS {
+            let pair = pair.insert(BtrfsPair::open(
+                &stack.anchor,
+                reference,
+                &stack.container,
+                looked_at,
+                scope,
+                confirm,
+            )?);
+            let look = self.run(pair);
+            let mut moved = pair.moved()?;
+            still = moved.is_empty();
+            agreement.add(look, |path, kind| {
+                !still && pair.touches(&mut moved, path, kind)
+            });
+            if still {
+                break;
+            }
+        }
+        self.outcome = agreement.conclude(still);
+        let Some(mut pair) = pair else {
+            return Ok(());
+        };
         let moved = pair.reference_moved()?;
         if !pair.still_there()? {
             self.outcome.gaps.push(Gap::new(

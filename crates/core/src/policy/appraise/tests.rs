@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Aspect, Aspects, Attributes, Baseline, Bytes, Container, ContainerId, Cost, EngineKind, Gap,
-    Image, LayerTrust, RootPath, RuntimeKind, State,
+    Aspect, Aspects, Attributes, Baseline, Bytes, Code, CodeOrigin, Container, ContainerId, Cost,
+    EngineKind, Gap, Image, LayerTrust, Mount, RootPath, RuntimeKind, State,
 };
 use crate::model::{FileType, RuntimePathKind};
 
@@ -84,6 +84,8 @@ fn measurement(changes: Vec<Change>, gaps: Vec<Gap>) -> Measurement {
         },
         changes,
         identical_copies: 0,
+        mounts: Vec::new(),
+        code: Vec::new(),
         gaps,
         cost: Cost::default(),
     }
@@ -338,6 +340,69 @@ fn any_path() -> impl Strategy<Value = &'static str> {
     ])
 }
 
+const ORIGINS: [CodeOrigin; 6] = [
+    CodeOrigin::Changed,
+    CodeOrigin::Volume,
+    CodeOrigin::Scratch,
+    CodeOrigin::Memfd,
+    CodeOrigin::Deleted,
+    CodeOrigin::Detached,
+];
+
+fn mount(path: RootPath, origin: MountOrigin) -> Mount {
+    Mount {
+        path,
+        fs_type: "tmpfs".into(),
+        source: "none".into(),
+        root: "/".into(),
+        read_only: false,
+        origin,
+        pid: 1,
+    }
+}
+
+fn code(path: &RootPath, origin: CodeOrigin) -> Code {
+    Code {
+        path: path.as_bytes().into(),
+        origin,
+        program: true,
+        pid: 1,
+        processes: 1,
+    }
+}
+
+#[test]
+fn what_covers_or_bypasses_is_judged() {
+    let with = |mounts: &[MountOrigin], codes: &[CodeOrigin], policy: &str| {
+        let mut measurement = measurement(Vec::new(), Vec::new());
+        let at = |origin: &MountOrigin| mount(path("/mnt/x"), *origin);
+        measurement.mounts = mounts.iter().map(at).collect();
+        measurement.code = codes
+            .iter()
+            .map(|o| code(&path("/memfd:jit"), *o))
+            .collect();
+        appraise(&measurement, &Policy::parse(policy).unwrap(), NOW).verdict
+    };
+    use MountOrigin::{Declared, Foreign, Runtime};
+    assert_eq!(with(&[Runtime, Declared], &[], "{}"), Verdict::Intact);
+    assert_eq!(with(&[Runtime, Foreign], &[], "{}"), Verdict::Violated);
+    let mounts = "mounts: {allow: ['/mnt/*']}";
+    assert_eq!(with(&[Foreign], &[], mounts), Verdict::Allowed);
+    assert_eq!(
+        with(&[Foreign], &[], "mounts: {allow: ['/mnt']}"),
+        Verdict::Violated
+    );
+    for origin in ORIGINS {
+        let alone = with(&[], &[origin], "{}");
+        let allowed = with(&[], &[origin], "processes: {allow: ['/memfd:*']}");
+        let expected = match origin.is_hidden() {
+            true => (Verdict::Violated, Verdict::Allowed),
+            false => (Verdict::Intact, Verdict::Intact),
+        };
+        assert_eq!((alone, allowed), expected, "{origin:?}");
+    }
+}
+
 fn any_change() -> impl Strategy<Value = Change> {
     use ChangeKind::{Added, Changed, Deleted, Replaced};
     let kinds = prop::sample::select(vec![Added, Changed, Deleted, Replaced]);
@@ -405,6 +470,21 @@ proptest! {
         let mut gapped = before.clone();
         gapped.gaps.push(Gap::new(more.path.as_bytes(), "gone"));
         prop_assert!(appraise(&gapped, &policy, NOW).verdict >= verdict);
+
+        let mut covered = before.clone();
+        covered.mounts.push(mount(more.path.clone(), MountOrigin::Foreign));
+        prop_assert!(appraise(&covered, &policy, NOW).verdict >= verdict.max(Verdict::Allowed));
+        let mut declared = before.clone();
+        declared.mounts.push(mount(more.path.clone(), MountOrigin::Declared));
+        prop_assert_eq!(appraise(&declared, &policy, NOW).verdict, verdict);
+
+        for origin in ORIGINS {
+            let mut runs = before.clone();
+            runs.code.push(code(&more.path, origin));
+            let with = appraise(&runs, &policy, NOW).verdict;
+            let least = if origin.is_hidden() { Verdict::Allowed } else { verdict };
+            prop_assert!(with >= verdict.max(least));
+        }
 
         let mut blind = before.clone();
         blind.engine = None;

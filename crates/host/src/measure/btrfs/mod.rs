@@ -17,13 +17,16 @@ mod device;
 mod extents;
 mod names;
 mod reference;
+mod steady;
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath, Timestamp};
 
 use self::candidates::Candidates;
 use self::device::Devices;
+use self::steady::Start;
 use super::{Confirm, Content, Listing, Names, Pair, Side, Trouble};
 use crate::fs::btrfs::decode::{
     self, EXTENT_DATA, FileExtent, Inode, Location, Place, Root, XATTR_ITEM,
@@ -33,6 +36,7 @@ use crate::fs::{Dir, LINK_LIMIT};
 use crate::layers::Subvolume;
 
 pub use self::names::Cursor;
+pub use self::steady::Moved;
 
 /// Items asked for at once.
 const BATCH: u32 = 4096;
@@ -40,6 +44,7 @@ const BATCH: u32 = 4096;
 /// A container's subvolume against its image's.
 #[derive(Debug)]
 pub struct BtrfsPair<'s> {
+    anchor: &'s Dir,
     trees: Trees<'s>,
     devices: Devices,
     image: u64,
@@ -54,6 +59,12 @@ pub struct BtrfsPair<'s> {
     candidates: Option<Candidates>,
     /// Inodes that changed in the image's subvolume since, as far as they were looked at.
     moved: Vec<u64>,
+    /// The container's tree when the comparison began.
+    start: Start,
+    /// Inodes that the container made, in the place of one that the image has.
+    replaced: HashSet<u64>,
+    /// The last one that was looked up on the container's side, when the container made it.
+    made_here: Option<u64>,
     confirm: Confirm,
     bytes_read: u64,
 }
@@ -91,9 +102,10 @@ impl<'s> BtrfsPair<'s> {
         scope: Scope,
         confirm: Confirm,
     ) -> Result<Self, Trouble> {
-        // syncfs walks dirty inodes; BTRFS_IOC_SYNC misses pages that were dirtied without a reservation.
-        rustix::fs::syncfs(anchor)?;
         let mut trees = Trees::new(anchor);
+        // syncfs walks dirty inodes; BTRFS_IOC_SYNC misses pages that were dirtied without a reservation.
+        let looked_at = snapshot.map_or(container.id, |snapshot| snapshot.id);
+        let start = Start::flush(&mut trees, looked_at, || rustix::fs::syncfs(anchor))?;
         let mut root = |subvolume: &Subvolume| -> Result<Root, Trouble> {
             trees
                 .root(subvolume.id)?
@@ -125,6 +137,7 @@ impl<'s> BtrfsPair<'s> {
             }
         };
         Ok(Self {
+            anchor,
             trees,
             devices: Devices::default(),
             image: image.id,
@@ -134,6 +147,9 @@ impl<'s> BtrfsPair<'s> {
             made: container_root.otime,
             candidates,
             moved,
+            start,
+            replaced: HashSet::new(),
+            made_here: None,
             confirm,
             bytes_read: 0,
         })
@@ -209,6 +225,9 @@ impl Pair for BtrfsPair<'_> {
     }
 
     fn lookup(&mut self, side: Side, dir: &Node, name: &[u8]) -> Result<Option<Node>, Trouble> {
+        if side == Side::Container {
+            self.made_here = None;
+        }
         if !dir.file_type.has_entries() || dir.number == PLACEHOLDER {
             return Ok(None);
         }
@@ -216,6 +235,12 @@ impl Pair for BtrfsPair<'_> {
             None => Ok(None),
             Some(Location::Inode(number)) => {
                 let node = self.node(dir.tree, number)?;
+                if side == Side::Container {
+                    let made = |node: &&Node| node.item.generation > self.base;
+                    self.made_here = node.as_ref().filter(made).map(|node| node.number);
+                } else if let Some(made) = self.made_here.take() {
+                    self.replaced.insert(made);
+                }
                 // Where everything is looked at, the search has told which ones changed.
                 if let Some(node) = &node
                     && side == Side::Image

@@ -6,6 +6,7 @@
 //! lower's file, unchanged, and only upper has to be walked (kernel `fs/overlayfs/copy_up.c`,
 //! `namei.c`, `dir.c`).
 
+mod again;
 mod content;
 mod index;
 mod marks;
@@ -379,6 +380,10 @@ impl Pair for OverlayPair<'_> {
             Node::Leaf(leaf) => (leaf.layer, &leaf.stat),
         };
         (layer as u64, stat.ino)
+    }
+
+    fn again(&mut self, container: &Node) -> Result<Option<Node>, Trouble> {
+        self.look_again(container)
     }
 
     fn attributes(&mut self, _: Side, node: &Node) -> Result<Attributes, Trouble> {

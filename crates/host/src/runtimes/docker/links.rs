@@ -31,7 +31,7 @@ pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePat
 }
 
 /// Follows the links above the last component, and the last one as well.
-fn follow(path: &RootPath, layers: &[&Dir]) -> Option<RootPath> {
+pub(super) fn follow(path: &RootPath, layers: &[&Dir]) -> Option<RootPath> {
     let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
     let mut reached: Vec<Vec<u8>> = Vec::new();
     let mut links = 0;
