@@ -22,7 +22,14 @@ const LEGEND: &str = "\
 const LIMITS: &str = "\
 ## What is not in this table
 
-What Plimsoll does not look at ([LIMITS.md](../../LIMITS.md)): mounts over paths of the image, volumes, processes, memory. What is no state of a tree but a race with a running check: `e2e/tests/races.rs` and `btrfs_evasion.rs`. Broken or lying records of a runtime: `docker_hostile.rs`. Random sequences of operations: `make torture`.
+| What | Where it is tested |
+|---|---|
+| Mounts over paths of the image, code that runs and is in no file of it | `docker_bypass.rs` |
+| Races of a check with what it looks at | `races.rs`, `docker_races.rs`, `btrfs_evasion.rs` |
+| Trees made to wear a check down | `overlay_hostile.rs`, `btrfs_evasion.rs`, `bounds.rs` |
+| Records of a runtime that are broken or lie | `docker_hostile.rs` |
+| Random sequences of operations | `torture.rs` |
+| What Plimsoll does not look at, or takes on trust | [LIMITS.md](../../LIMITS.md) |
 ";
 
 const MAKING: &str = "\
