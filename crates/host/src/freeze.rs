@@ -20,6 +20,42 @@ pub(crate) struct Frozen {
     thaw: &'static str,
 }
 
+/// A hierarchy of cgroups that can be frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hierarchy {
+    /// That of version 2.
+    Unified,
+    /// That of the controller `freezer`, of version 1.
+    Freezer,
+}
+
+/// Returns the groups in a `/proc/PID/cgroup` (cgroups(7)) that can be frozen and are a container's own:
+/// their paths beneath the roots of their hierarchies.
+pub(crate) fn own_groups(text: &[u8], id: &str) -> Vec<(Hierarchy, PathBuf)> {
+    let own = |path: &[u8]| {
+        // Freezing any other cgroup could stop the host.
+        let named = path.windows(id.len()).any(|part| part == id.as_bytes());
+        named && !path.split(|b| *b == b'/').any(|part| part == b"..")
+    };
+    text.split(|b| *b == b'\n')
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, |b| *b == b':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            let mut names = controllers.split(|b| *b == b',');
+            let hierarchy = if controllers.is_empty() {
+                Hierarchy::Unified
+            } else if names.any(|name| name == b"freezer") {
+                Hierarchy::Freezer
+            } else {
+                return None;
+            };
+            let beneath = path.strip_prefix(b"/").unwrap_or(path);
+            let beneath = PathBuf::from(std::ffi::OsStr::from_bytes(beneath));
+            own(path).then_some((hierarchy, beneath))
+        })
+        .collect()
+}
+
 /// Freezes the cgroup of a running container and waits until every process in it has stopped;
 /// `None` when there is nothing to stop: it does not run, or is paused already.
 ///
@@ -36,48 +72,31 @@ pub(crate) fn freeze(container: &Container) -> Result<Option<Frozen>, String> {
     };
     let text = crate::fs::read_small_bytes(format!("/proc/{pid}/cgroup"))
         .map_err(|e| format!("its cgroup: {e}"))?;
-    let own = |path: &[u8]| {
-        // Freezing any other cgroup could stop the host.
-        let named = path
-            .windows(container.id.as_str().len())
-            .any(|part| part == container.id.as_str().as_bytes());
-        named && !path.split(|b| *b == b'/').any(|part| part == b"..")
-    };
-    for line in text.split(|b| *b == b'\n') {
-        let mut fields = line.splitn(3, |b| *b == b':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        if !own(path) {
-            continue;
-        }
-        let beneath = |root: &str| -> PathBuf {
-            let path = path.strip_prefix(b"/").unwrap_or(path);
-            Path::new(root).join(std::ffi::OsStr::from_bytes(path))
-        };
-        if controllers.is_empty() {
-            for root in UNIFIED {
-                let dir = beneath(root);
-                if dir.join("cgroup.freeze").exists() {
-                    let events = dir.join("cgroup.events");
-                    let frozen = Frozen {
-                        file: dir.join("cgroup.freeze"),
-                        thaw: "0",
-                    };
-                    return frozen.stop("1", &events, "frozen 1").map(Some);
+    for (hierarchy, path) in own_groups(&text, container.id.as_str()) {
+        let beneath = |root: &str| Path::new(root).join(&path);
+        match hierarchy {
+            Hierarchy::Unified => {
+                for root in UNIFIED {
+                    let dir = beneath(root);
+                    if dir.join("cgroup.freeze").exists() {
+                        let events = dir.join("cgroup.events");
+                        let frozen = Frozen {
+                            file: dir.join("cgroup.freeze"),
+                            thaw: "0",
+                        };
+                        return frozen.stop("1", &events, "frozen 1").map(Some);
+                    }
                 }
             }
-        } else if controllers
-            .split(|b| *b == b',')
-            .any(|name| name == b"freezer")
-        {
-            let file = beneath(FREEZER).join("freezer.state");
-            if file.exists() {
-                let frozen = Frozen {
-                    file: file.clone(),
-                    thaw: "THAWED",
-                };
-                return frozen.stop("FROZEN", &file, "FROZEN").map(Some);
+            Hierarchy::Freezer => {
+                let file = beneath(FREEZER).join("freezer.state");
+                if file.exists() {
+                    let frozen = Frozen {
+                        file: file.clone(),
+                        thaw: "THAWED",
+                    };
+                    return frozen.stop("FROZEN", &file, "FROZEN").map(Some);
+                }
             }
         }
     }

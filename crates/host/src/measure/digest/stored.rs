@@ -21,10 +21,10 @@ const LINE_LIMIT: u64 = 4 << 20;
 /// An object of a stored baseline.
 #[derive(Debug)]
 pub struct Entry {
-    attributes: Attributes,
-    xattrs: Vec<(Bytes, Bytes)>,
-    digest: Option<Digest>,
-    children: BTreeMap<Box<[u8]>, Rc<Entry>>,
+    pub(super) attributes: Attributes,
+    pub(super) xattrs: Vec<(Bytes, Bytes)>,
+    pub(super) digest: Option<Digest>,
+    pub(super) children: BTreeMap<Box<[u8]>, Rc<Entry>>,
 }
 
 /// A stored baseline as the image's side, and a tree as the container's.
@@ -47,12 +47,16 @@ pub enum Node<N> {
     Live(N),
 }
 
-impl<P: Readable> BaselinePair<P> {
-    /// Reads a baseline; the tree's own image side is not looked at.
-    ///
-    /// # Errors
-    /// [`BaselineError`] when it cannot be read or is not a baseline.
-    pub fn read(stored: &mut dyn BufRead, tree: P, jobs: usize) -> Result<Self, BaselineError> {
+/// A baseline as it was read.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) algorithm: Algorithm,
+    pub(super) root: Entry,
+}
+
+impl Stored {
+    /// Reads a baseline.
+    pub(super) fn read(stored: &mut dyn BufRead) -> Result<Self, BaselineError> {
         let malformed = |line, why: String| BaselineError::Malformed { line, why };
         let mut number = 0;
         let mut next = |number: &mut u64| -> Result<Option<Vec<u8>>, BaselineError> {
@@ -87,9 +91,23 @@ impl<P: Readable> BaselinePair<P> {
             .root
             .ok_or_else(|| malformed(number, "it has no root".into()))?;
         Ok(Self {
+            algorithm: header.algorithm,
+            root,
+        })
+    }
+}
+
+impl<P: Readable> BaselinePair<P> {
+    /// Reads a baseline; the tree's own image side is not looked at.
+    ///
+    /// # Errors
+    /// [`BaselineError`] when it cannot be read or is not a baseline.
+    pub fn read(stored: &mut dyn BufRead, tree: P, jobs: usize) -> Result<Self, BaselineError> {
+        let Stored { algorithm, root } = Stored::read(stored)?;
+        Ok(Self {
             tree,
             root: Rc::new(root),
-            algorithm: header.algorithm,
+            algorithm,
             pool: Pool::new(jobs),
             next_ticket: 0,
             bytes_read: 0,
