@@ -5,6 +5,8 @@
 
 pub mod docker;
 pub mod find;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub mod mountinfo;
 pub mod overlay_mount;
 pub mod tree;

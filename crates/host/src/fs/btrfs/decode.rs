@@ -137,16 +137,31 @@ pub(crate) enum Location {
     Subvolume(u64),
 }
 
-/// `struct btrfs_dir_item`: one entry of DIR_ITEM, DIR_INDEX or XATTR_ITEM.
+/// An entry of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirEntry<'b> {
     pub(crate) location: Option<Location>,
     pub(crate) name: &'b [u8],
-    pub(crate) value: &'b [u8],
 }
 
-/// The entries of one item: several where names have one hash.
+/// The entries in a DIR_ITEM or DIR_INDEX item: several where names have one hash.
 pub(crate) fn dir_entries(data: &[u8]) -> impl Iterator<Item = Option<DirEntry<'_>>> {
+    dir_items(data).map(|item| {
+        let (location, name, _) = item?;
+        Some(DirEntry { location, name })
+    })
+}
+
+/// The extended attributes in an XATTR_ITEM item: names and values.
+pub(crate) fn xattrs(data: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>> {
+    dir_items(data).map(|item| {
+        let (_, name, value) = item?;
+        Some((name, value))
+    })
+}
+
+/// Every `struct btrfs_dir_item` in an item: where it leads, its name and its value.
+fn dir_items(data: &[u8]) -> impl Iterator<Item = Option<(Option<Location>, &[u8], &[u8])>> {
     const NAME_AT: usize = 30;
     all(data, |data| {
         let objectid = u64_at(data, 0)?;
@@ -157,12 +172,8 @@ pub(crate) fn dir_entries(data: &[u8]) -> impl Iterator<Item = Option<DirEntry<'
         };
         let value_at = NAME_AT + usize::from(u16_at(data, 27)?);
         let end = value_at + usize::from(u16_at(data, 25)?);
-        let entry = DirEntry {
-            location,
-            name: data.get(NAME_AT..value_at)?,
-            value: data.get(value_at..end)?,
-        };
-        Some((entry, data.get(end..)?))
+        let (name, value) = (data.get(NAME_AT..value_at)?, data.get(value_at..end)?);
+        Some(((location, name, value), data.get(end..)?))
     })
 }
 

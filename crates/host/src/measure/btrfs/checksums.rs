@@ -36,6 +36,12 @@ impl Checksums {
         Ok(Self { info })
     }
 
+    /// The checksums of trees in memory.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn with(info: FsInfo) -> Self {
+        Self { info }
+    }
+
     /// Returns the number of bytes that one checksum covers.
     pub(super) fn sector(&self) -> u64 {
         u64::from(self.info.sector_size)

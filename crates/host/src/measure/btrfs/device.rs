@@ -74,6 +74,15 @@ pub(super) struct Copies {
 }
 
 impl Devices {
+    /// No devices, beneath trees in memory.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn none(checksums: Checksums) -> Self {
+        Self {
+            checksums: Some(checksums),
+            ..Self::default()
+        }
+    }
+
     /// Returns the checksums of the file system.
     pub(super) fn checksums(&mut self, trees: &Trees<'_>) -> Result<Checksums, Trouble> {
         match self.checksums {

@@ -15,6 +15,8 @@ mod compression;
 mod content;
 mod device;
 mod extents;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod names;
 mod reference;
 
@@ -93,7 +95,18 @@ impl<'s> BtrfsPair<'s> {
     ) -> Result<Self, Trouble> {
         // syncfs walks dirty inodes; BTRFS_IOC_SYNC misses pages that were dirtied without a reservation.
         rustix::fs::syncfs(anchor)?;
-        let mut trees = Trees::new(anchor);
+        let trees = Trees::new(anchor);
+        Self::over(trees, image, container, snapshot, scope, confirm)
+    }
+
+    fn over(
+        mut trees: Trees<'s>,
+        image: &Subvolume,
+        container: &Subvolume,
+        snapshot: Option<&Subvolume>,
+        scope: Scope,
+        confirm: Confirm,
+    ) -> Result<Self, Trouble> {
         let mut root = |subvolume: &Subvolume| -> Result<Root, Trouble> {
             trees
                 .root(subvolume.id)?
@@ -308,9 +321,9 @@ impl Pair for BtrfsPair<'_> {
         );
         let mut odd = false;
         self.trees.each_near(node.tree, range, BATCH, |item| {
-            for entry in decode::dir_entries(item.data) {
+            for entry in decode::xattrs(item.data) {
                 match entry {
-                    Some(entry) => xattrs.push((entry.name.into(), entry.value.into())),
+                    Some((name, value)) => xattrs.push((name.into(), value.into())),
                     None => odd = true,
                 }
             }

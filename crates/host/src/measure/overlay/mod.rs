@@ -7,6 +7,8 @@
 //! `namei.c`, `dir.c`).
 
 mod content;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod index;
 mod marks;
 mod node;

@@ -4,6 +4,8 @@
 //! table and the daemon are held against it, and what they contradict is a gap.
 
 mod disk;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod injected;
 mod layerdb;
 mod links;
