@@ -16,6 +16,20 @@ use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
 
 /// Steps after which a container is thrown away for a new one.
 const LIFE: usize = 4000;
+/// Layers over the five of Debian, each made as `docker build` makes them: by a container on those
+/// beneath, in which random steps ran.
+const RANDOM_LAYERS: u64 = 12;
+/// Random steps in each of these.
+const LAYER_STEPS: usize = 120;
+
+/// What ran in the container that random layer `n` came from.
+fn layer(n: u64, image: &Path, container: &Path) {
+    let seed = number("PLIMSOLL_TORTURE_SEED", 1) << 8 | n;
+    let mut generator = Generator::new(seed, image);
+    for _ in 0..LAYER_STEPS {
+        generator.next_step().perform(container);
+    }
+}
 
 /// A kind of container to be tortured.
 trait Bench {
@@ -40,11 +54,16 @@ struct OnOverlay {
 impl OnOverlay {
     fn new(kind: Kind, options: &'static str) -> Self {
         let fs = LoopFs::new(kind, 8192);
-        let lowers: Vec<PathBuf> = (0..5).map(|n| fs.path().join(format!("l{n}"))).collect();
+        let mut lowers: Vec<PathBuf> = (0..5).map(|n| fs.path().join(format!("l{n}"))).collect();
         for lower in &lowers {
             std::fs::create_dir(lower).expect("layer");
         }
         build_debian(&lowers);
+        for n in 0..RANDOM_LAYERS {
+            let container = Overlay::mount(&fs.path().join(format!("b{n}")), &lowers, &[], options);
+            layer(n, &container.image(), &container.container());
+            lowers.insert(0, container.upper());
+        }
         let reference = Overlay::mount(&fs.path().join("reference"), &lowers, &[], options);
         let mut bench = Self {
             reference,
@@ -105,12 +124,22 @@ struct OnBtrfs {
 impl OnBtrfs {
     fn new(options: &str) -> Self {
         let fs = LoopFs::with(Kind::Btrfs, 8192, &[], options);
-        let mut bench = Self { fs, made: 0 };
-        let image = bench.image();
-        run("btrfs", &["-q", "subvolume", "create", text(&image)]);
+        let base = fs.path().join("base");
+        run("btrfs", &["-q", "subvolume", "create", text(&base)]);
         // The layers one over the other, in one tree.
-        build_debian(&vec![image.clone(); 5]);
-        run("sync", &["-f", text(&image)]);
+        build_debian(&vec![base.clone(); 5]);
+        let mut below = base;
+        for n in 0..RANDOM_LAYERS {
+            let above = match n + 1 {
+                RANDOM_LAYERS => fs.path().join("image"),
+                _ => fs.path().join(format!("b{n}")),
+            };
+            snapshot(&below, &above);
+            layer(n, &below, &above);
+            below = above;
+        }
+        run("sync", &["-f", text(&below)]);
+        let mut bench = Self { fs, made: 0 };
         bench.fresh();
         bench
     }
@@ -125,16 +154,7 @@ impl Bench for OnBtrfs {
             );
         }
         self.made += 1;
-        run(
-            "btrfs",
-            &[
-                "-q",
-                "subvolume",
-                "snapshot",
-                text(&self.image()),
-                text(&self.container()),
-            ],
-        );
+        snapshot(&self.image(), &self.container());
     }
 
     fn image(&self) -> PathBuf {
@@ -151,6 +171,13 @@ impl Bench for OnBtrfs {
             container: self.container(),
         }
     }
+}
+
+fn snapshot(of: &Path, to: &Path) {
+    run(
+        "btrfs",
+        &["-q", "subvolume", "snapshot", text(of), text(to)],
+    );
 }
 
 fn text(path: &Path) -> &str {

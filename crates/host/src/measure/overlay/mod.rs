@@ -12,6 +12,7 @@ pub(crate) mod fuzzing;
 mod index;
 mod marks;
 mod node;
+mod redirect;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

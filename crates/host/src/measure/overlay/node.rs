@@ -7,6 +7,7 @@ use plimsoll_core::model::FileType;
 use rustix::io::Errno;
 
 use super::marks::Marks;
+use super::redirect::Redirect;
 use super::{OverlayPair, UPPER};
 use crate::fs::{Dir, Stat};
 use crate::measure::Trouble;
@@ -91,7 +92,7 @@ enum Way<'p> {
     /// In the directories that the parent consists of.
     Parts(&'p [Part], Vec<u8>),
     /// From the root of every layer from this one on, by a path.
-    Roots(usize, Vec<u8>),
+    Roots(usize, Redirect),
 }
 
 impl OverlayPair<'_> {
@@ -127,17 +128,18 @@ impl OverlayPair<'_> {
                     }
                     (part.layer, Rc::clone(&part.dir), name.clone())
                 }
-                Way::Roots(layer, path) => {
+                Way::Roots(layer, redirect) => {
                     let at = *layer;
                     let Some(found) = self.layers.get(at) else {
                         break;
                     };
-                    // Data-only layers hold nothing but data.
-                    if at >= self.merged && copy.is_none() {
+                    // Data-only layers hold nothing but data; nothing there hides another one.
+                    let merged = at < self.merged;
+                    if redirect.stopped && merged || !merged && copy.is_none() {
                         break;
                     }
                     *layer += 1;
-                    match parent_of(&found.dir, path)? {
+                    match redirect.walk(&found.dir, &mut self.marks, merged)? {
                         Some((parent, name)) => (at, Rc::new(parent), name),
                         None => continue,
                     }
@@ -181,8 +183,12 @@ impl OverlayPair<'_> {
                 let Some(leaf) = self.leaf(layer, &parent, &name, shifted)? else {
                     continue;
                 };
-                if leaf.marks.whiteout {
+                if leaf.marks.whiteout || copy.is_some() && stat.file_type != FileType::File {
                     break;
+                }
+                // The data of a copy is never hidden by a directory on the way to the copy.
+                if let Way::Roots(_, redirect) = &mut way {
+                    redirect.stopped = false;
                 }
                 let (metacopy, redirect) = (leaf.marks.metacopy, leaf.marks.redirect.clone());
                 match (&mut copy, metacopy) {
@@ -196,13 +202,17 @@ impl OverlayPair<'_> {
                 }
                 redirect
             };
-            if let Some(redirect) = redirect {
+            if let Some(name) = redirect {
                 shifted = true;
-                way = match (redirect.first(), way) {
-                    (Some(b'/'), _) => Way::Roots(next_layer, redirect.into_vec()),
-                    (_, Way::Parts(rest, _)) => Way::Parts(rest, redirect.into_vec()),
-                    (_, Way::Roots(next, path)) => Way::Roots(next, sibling(&path, &redirect)),
-                };
+                match &mut way {
+                    Way::Roots(_, redirect) => redirect.follow(&name),
+                    Way::Parts(_, sought) if name.first() != Some(&b'/') => {
+                        *sought = name.into_vec()
+                    }
+                    Way::Parts(..) => {
+                        way = Way::Roots(next_layer, Redirect::new(name.into_vec()));
+                    }
+                }
             }
         }
         if let Some(copy) = copy {
@@ -262,27 +272,4 @@ impl OverlayPair<'_> {
     fn marks_have_meaning(&self) -> bool {
         self.stacked
     }
-}
-
-/// Opens the directory that holds the last component of an absolute path of a layer.
-fn parent_of(root: &Dir, path: &[u8]) -> Result<Option<(Dir, Vec<u8>)>, Trouble> {
-    let path = path.strip_prefix(b"/").unwrap_or(path);
-    let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (&b"."[..], path),
-    };
-    if name.is_empty() {
-        return Ok(None);
-    }
-    match root.open_beneath(parent) {
-        Ok(dir) => Ok(Some((dir, name.to_vec()))),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Returns `path` with its last component replaced.
-fn sibling(path: &[u8], name: &[u8]) -> Vec<u8> {
-    let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
-    [&path[..cut], name].concat()
 }
