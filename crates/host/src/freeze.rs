@@ -34,7 +34,9 @@ pub(crate) enum Hierarchy {
 pub(crate) fn own_groups(text: &[u8], id: &str) -> Vec<(Hierarchy, PathBuf)> {
     let own = |path: &[u8]| {
         // Freezing any other cgroup could stop the host.
-        let named = path.windows(id.len()).any(|part| part == id.as_bytes());
+        let named = path
+            .windows(id.len().max(1))
+            .any(|part| part == id.as_bytes());
         named && !path.split(|b| *b == b'/').any(|part| part == b"..")
     };
     text.split(|b| *b == b'\n')
@@ -49,7 +51,8 @@ pub(crate) fn own_groups(text: &[u8], id: &str) -> Vec<(Hierarchy, PathBuf)> {
             } else {
                 return None;
             };
-            let beneath = path.strip_prefix(b"/").unwrap_or(path);
+            let leading = path.iter().take_while(|b| **b == b'/').count();
+            let beneath = path.get(leading..).unwrap_or_default();
             let beneath = PathBuf::from(std::ffi::OsStr::from_bytes(beneath));
             own(path).then_some((hierarchy, beneath))
         })

@@ -74,6 +74,9 @@ impl Search for Memory {
         self.found.clear();
         let items = self.trees.get(&key.tree_id).ok_or(Errno::NOENT)?;
         let mut count = 0;
+        if key.min > key.max {
+            return Ok(count);
+        }
         for (at, (transid, data)) in items
             .range(key.min..=key.max)
             .filter(|(_, (transid, _))| *transid >= key.min_transid)

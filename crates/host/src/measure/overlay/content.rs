@@ -123,7 +123,9 @@ pub(super) fn all_same(
     let mut at = 0;
     while at < size {
         let (in_a, in_b) = extents(at)?;
-        let (Some(last), true) = (in_a.last(), in_a.len() == in_b.len()) else {
+        let (Some(last), Some(last_in_b), true) =
+            (in_a.last(), in_b.last(), in_a.len() == in_b.len())
+        else {
             // No extent left on either side: the rest is a hole in both.
             return Ok(in_a.is_empty() && in_b.is_empty());
         };
@@ -135,10 +137,16 @@ pub(super) fn all_same(
         if !same {
             return Ok(false);
         }
-        at = last.logical.saturating_add(last.length);
-        if last.flags & fiemap::EXTENT_LAST != 0 {
+        // The last one of both: where a portion ends, the other file may go on.
+        if last.flags & last_in_b.flags & fiemap::EXTENT_LAST != 0 {
             return Ok(true);
         }
+        let next = last.logical.saturating_add(last.length);
+        if next <= at {
+            // No file system says so; it proves nothing, and would be asked for ever.
+            return Ok(false);
+        }
+        at = next;
     }
     Ok(true)
 }

@@ -52,9 +52,7 @@ impl Marks {
                 b"whiteout" => marks.whiteout = file_type == FileType::File && size == 0,
                 b"metacopy" => marks.metacopy = file_type == FileType::File,
                 b"redirect" => {
-                    marks.redirect = value(attribute)?
-                        .map(Vec::into_boxed_slice)
-                        .filter(|r| !r.is_empty());
+                    marks.redirect = value(attribute)?.map(redirect).transpose()?;
                 }
                 b"protattr" => {
                     let flags = value(attribute)?.unwrap_or_default();
@@ -66,6 +64,26 @@ impl Marks {
         }
         Ok(marks)
     }
+}
+
+/// Returns the value of a redirect if the kernel follows it: one name, or a path of names from the root
+/// (`ovl_get_redirect_xattr` in `fs/overlayfs/util.c`, `lookup_one` in `fs/namei.c`). Any other would
+/// lead out of the layer.
+fn redirect(value: Vec<u8>) -> Result<Box<[u8]>, Trouble> {
+    let is_name = |name: &[u8]| {
+        ![&b""[..], b".", b".."].contains(&name) && !name.iter().any(|b| [0, b'/'].contains(b))
+    };
+    let good = match value.strip_prefix(b"/") {
+        Some(path) => path.split(|b| *b == b'/').all(is_name),
+        None => is_name(&value),
+    };
+    if good {
+        return Ok(value.into());
+    }
+    Err(Trouble(format!(
+        "its redirect is none that the kernel follows: \"{}\"",
+        plimsoll_core::model::escape(&value)
+    )))
 }
 
 /// Returns the name by which a process in the container sees an attribute; `None` for a mark.

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::disk::{self, RecordError, container_id, is_remapped};
-use super::injected::made_by_runtime;
+use super::injected::{MADE_MAX, made_by_runtime};
 use super::layerdb::{LayerName, digest, excerpt};
 use super::links::{LINKS_MAX, follow};
 use super::live::{self, ApiError, Info, Inspected, Listed};
@@ -60,7 +60,7 @@ pub fn docker_record(data: &[u8]) {
             made.path
         );
     }
-    assert!(bytes <= 64 * data.len() + 4096, "{bytes} of {}", data.len());
+    assert!(bytes <= MADE_MAX);
 }
 
 /// Everything else that Docker writes as JSON.
