@@ -23,8 +23,10 @@ pub(super) fn ambiguity(glob: &str) -> Option<&'static str> {
                     rest.next();
                     stars += 1;
                 }
+                // The compiler takes `**/` with nothing after it for everything.
+                let after = rest.as_str();
                 let alone = matches!(before, None | Some('/'))
-                    && (rest.as_str().is_empty() || rest.as_str().starts_with('/'));
+                    && (after.is_empty() || after.starts_with('/') && after != "/");
                 if stars > 2 || stars == 2 && !alone {
                     return Some("** stands alone between slashes, at the beginning or at the end");
                 }
@@ -113,6 +115,7 @@ mod tests {
         }
         for glob in [
             "**.key",
+            "**/",
             "/a**",
             "/a/**b",
             "/***",

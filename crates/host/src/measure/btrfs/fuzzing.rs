@@ -194,7 +194,7 @@ pub fn btrfs_checksums(data: &[u8]) {
         2 => (2, 32),
         3 => (3, 32),
         // None that is known here.
-        _ => (u16::from(input.u8()), 1 + u16::from(input.u8() % 64)),
+        _ => (4 + u16::from(input.u8()), 1 + u16::from(input.u8() % 64)),
     };
     let info = FsInfo {
         id: [0; 16],
@@ -304,6 +304,11 @@ pub fn btrfs_decompress(data: &[u8]) {
         0 => assert_eq!(out, bytes),
         _ => assert!(out.len() as u64 <= limit),
     }
+    // What a decoder has to keep in memory is what the frame says (RFC 8878, 3.1.1.1), and the kernel
+    // takes no more than 128 KiB.
+    if method == 3 && window(bytes).is_some_and(|window| window > 128 << 10) {
+        assert_eq!(out, b"");
+    }
     // Less of it is the beginning of it.
     let half = decompress(method, bytes, ram_bytes / 2);
     if let (Ok(half), 1..) = (half, out.len()) {
@@ -327,6 +332,29 @@ pub fn btrfs_decompress(data: &[u8]) {
     };
     let expected = &bytes[..bytes.len().min(usize::try_from(limit).unwrap())];
     assert_eq!(decompress(method, &packed, ram_bytes).unwrap(), expected);
+}
+
+/// Returns the window that a zstd frame wants.
+fn window(frame: &[u8]) -> Option<u64> {
+    let mut header = Input::new(frame.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd])?);
+    let descriptor = header.u8();
+    let single_segment = descriptor & 0x20 != 0;
+    let mut window = 0;
+    if !single_segment {
+        let size = header.u8();
+        let base = 1u64 << (10 + (size >> 3));
+        window = base + base / 8 * u64::from(size & 7);
+    }
+    header.take([0, 1, 2, 4][usize::from(descriptor & 3)]);
+    if single_segment {
+        window = match descriptor >> 6 {
+            0 => u64::from(header.u8()),
+            1 => u64::from(header.u16()) + 256,
+            2 => u64::from(header.u32()),
+            _ => header.u64(),
+        };
+    }
+    Some(window)
 }
 
 /// The whole engine on two trees: it ends, names paths that can be, and finds nothing between a tree and
