@@ -1,62 +1,20 @@
 //! Holding a container's processes still while it is looked at. This writes to its cgroup.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plimsoll_core::model::{Container, State};
 
+use crate::proc::cgroup;
+
 /// How long processes may take to stop. One inside a long write stops only after it.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Where the two kinds of hierarchy are mounted.
-const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-const FREEZER: &str = "/sys/fs/cgroup/freezer";
 
 /// A frozen cgroup, thawed on drop.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     file: PathBuf,
     thaw: &'static str,
-}
-
-/// A hierarchy of cgroups that can be frozen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hierarchy {
-    /// That of version 2.
-    Unified,
-    /// That of the controller `freezer`, of version 1.
-    Freezer,
-}
-
-/// Returns the groups in a `/proc/PID/cgroup` (cgroups(7)) that can be frozen and are a container's own:
-/// their paths beneath the roots of their hierarchies.
-pub(crate) fn own_groups(text: &[u8], id: &str) -> Vec<(Hierarchy, PathBuf)> {
-    let own = |path: &[u8]| {
-        // Freezing any other cgroup could stop the host.
-        let named = path
-            .windows(id.len().max(1))
-            .any(|part| part == id.as_bytes());
-        named && !path.split(|b| *b == b'/').any(|part| part == b"..")
-    };
-    text.split(|b| *b == b'\n')
-        .filter_map(|line| {
-            let mut fields = line.splitn(3, |b| *b == b':').skip(1);
-            let (controllers, path) = (fields.next()?, fields.next()?);
-            let mut names = controllers.split(|b| *b == b',');
-            let hierarchy = if controllers.is_empty() {
-                Hierarchy::Unified
-            } else if names.any(|name| name == b"freezer") {
-                Hierarchy::Freezer
-            } else {
-                return None;
-            };
-            let leading = path.iter().take_while(|b| **b == b'/').count();
-            let beneath = path.get(leading..).unwrap_or_default();
-            let beneath = PathBuf::from(std::ffi::OsStr::from_bytes(beneath));
-            own(path).then_some((hierarchy, beneath))
-        })
-        .collect()
 }
 
 /// Freezes the cgroup of a running container and waits until every process in it has stopped;
@@ -73,33 +31,26 @@ pub(crate) fn freeze(container: &Container) -> Result<Option<Frozen>, String> {
             _ => Ok(None),
         };
     };
-    let text = crate::fs::read_small_bytes(format!("/proc/{pid}/cgroup"))
-        .map_err(|e| format!("its cgroup: {e}"))?;
-    for (hierarchy, path) in own_groups(&text, container.id.as_str()) {
-        let beneath = |root: &str| Path::new(root).join(&path);
-        match hierarchy {
-            Hierarchy::Unified => {
-                for root in UNIFIED {
-                    let dir = beneath(root);
-                    if dir.join("cgroup.freeze").exists() {
-                        let events = dir.join("cgroup.events");
-                        let frozen = Frozen {
-                            file: dir.join("cgroup.freeze"),
-                            thaw: "0",
-                        };
-                        return frozen.stop("1", &events, "frozen 1").map(Some);
-                    }
-                }
+    for group in cgroup::own(pid, &container.id)? {
+        if group.controllers.is_empty() {
+            let file = group.dir.join("cgroup.freeze");
+            if file.exists() {
+                let events = group.dir.join("cgroup.events");
+                let frozen = Frozen { file, thaw: "0" };
+                return frozen.stop("1", &events, "frozen 1").map(Some);
             }
-            Hierarchy::Freezer => {
-                let file = beneath(FREEZER).join("freezer.state");
-                if file.exists() {
-                    let frozen = Frozen {
-                        file: file.clone(),
-                        thaw: "THAWED",
-                    };
-                    return frozen.stop("FROZEN", &file, "FROZEN").map(Some);
-                }
+        } else if group
+            .controllers
+            .split(|b| *b == b',')
+            .any(|name| name == b"freezer")
+        {
+            let file = group.dir.join("freezer.state");
+            if file.exists() {
+                let frozen = Frozen {
+                    file: file.clone(),
+                    thaw: "THAWED",
+                };
+                return frozen.stop("FROZEN", &file, "FROZEN").map(Some);
             }
         }
     }

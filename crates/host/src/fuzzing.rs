@@ -10,10 +10,12 @@ pub use crate::measure::btrfs::fuzzing::{
 };
 pub use crate::measure::digest::fuzzing::baseline;
 pub use crate::measure::overlay::fuzzing::{fiemap, overlay_index, overlay_marks};
-pub use crate::runtimes::docker::fuzzing::{
-    cgroup, docker_answer, docker_json, docker_layer, docker_links, docker_record, process_stat,
+pub use crate::proc::fuzzing::{
+    mountinfo, overlay_options, process_cgroup, process_maps, process_stat,
 };
-pub use crate::runtimes::fuzzing::{mountinfo, overlay_options};
+pub use crate::runtimes::docker::fuzzing::{
+    docker_answer, docker_json, docker_layer, docker_links, docker_record,
+};
 
 /// All decoders of this crate.
 pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
@@ -29,7 +31,6 @@ pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
     ("btrfs_search", btrfs_search),
     ("btrfs_superblock", btrfs_superblock),
     ("btrfs_walk", btrfs_walk),
-    ("cgroup", cgroup),
     ("docker_answer", docker_answer),
     ("docker_json", docker_json),
     ("docker_layer", docker_layer),
@@ -40,5 +41,7 @@ pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
     ("overlay_index", overlay_index),
     ("overlay_marks", overlay_marks),
     ("overlay_options", overlay_options),
+    ("process_cgroup", process_cgroup),
+    ("process_maps", process_maps),
     ("process_stat", process_stat),
 ];

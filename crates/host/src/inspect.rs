@@ -6,8 +6,8 @@ use plimsoll_core::model::{
     Baseline, Container, Cost, EngineKind, Gap, LayerTrust, Measurement, RootPath,
 };
 
-use crate::measure;
 pub use crate::measure::Options;
+use crate::measure::{self, view};
 use crate::privilege;
 pub use crate::runtimes::find::{FindError as InspectError, Sources, Target};
 use crate::runtimes::{RuntimeError, find};
@@ -38,6 +38,7 @@ pub fn inspect(
 ) -> Result<Vec<Gap>, InspectError> {
     let (found, gaps) = find::containers(&request.sources, &request.targets)?;
     let missing = privilege::missing();
+    let host = view::HostMounts::default();
     let plain = request.options.engine == Some(EngineKind::Digest);
     for (runtime, mut container) in found {
         let start = Instant::now();
@@ -46,6 +47,7 @@ pub fn inspect(
                 container.runtime_paths.extend(located.runtime_paths);
                 let mut measurement =
                     measure::measure(container, &located.stack, &request.paths, &request.options);
+                view::look(&mut measurement, &located.mounts, &request.paths, &host);
                 measurement.gaps.extend(located.gaps);
                 measurement
                     .gaps
@@ -72,6 +74,8 @@ fn unmeasured(container: Container, error: &RuntimeError) -> Measurement {
         },
         changes: Vec::new(),
         identical_copies: 0,
+        mounts: Vec::new(),
+        code: Vec::new(),
         gaps: vec![gap],
         cost: Cost::default(),
     }

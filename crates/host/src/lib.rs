@@ -16,4 +16,5 @@ pub mod inspect;
 pub mod layers;
 pub mod measure;
 pub mod privilege;
+pub mod proc;
 pub mod runtimes;

@@ -57,7 +57,7 @@ pub(super) fn take(seeds: &mut Seeds) {
         let pid = daemon.docker(&["inspect", "-f", "{{.State.Pid}}", "mounts"]);
         let id = daemon.id("mounts");
         let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-        seeds.add("cgroup", format!("{id}\n{groups}"));
+        seeds.add("process_cgroup", format!("{id}\n{groups}"));
         seeds.add(
             "process_stat",
             std::fs::read(format!("/proc/{pid}/stat")).unwrap(),

@@ -102,7 +102,7 @@ pub(super) fn take(seeds: &mut Seeds) {
         format!("12:freezer:/docker/{id}\n3:cpu,cpuacct:/docker/{id}\n0::/docker/{id}\n"),
         format!("0::/../{id}\n"),
     ] {
-        seeds.add("cgroup", format!("{id}\n{groups}"));
+        seeds.add("process_cgroup", format!("{id}\n{groups}"));
     }
     // Size and mode, then runs of extents: gap, place, length, flags and how many more.
     for mode in 0..4u8 {

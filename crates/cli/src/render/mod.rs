@@ -2,6 +2,7 @@
 //!
 //! To add a form: a file here, a variant of [`Renderer`] and of `args::Format`.
 
+mod beside;
 mod docker;
 mod json;
 mod ndjson;

@@ -9,17 +9,17 @@ use plimsoll_core::report::v1;
 use plimsoll_core::{Summary, Verdict};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::View;
+use super::{View, beside};
 use crate::talk::Talk;
 
 /// Changes of one container that `check` shows; `diff` shows all, and so does `-v`.
 const SHOWN: usize = 25;
 
 /// Column at which the notes on a path begin, where the path leaves room.
-const NOTES_AT: usize = 34;
+pub(super) const NOTES_AT: usize = 34;
 
 const PLAIN: Style = Style::new();
-const DIM: Style = Style::new().dimmed();
+pub(super) const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 
 /// Collects containers for one table.
@@ -140,7 +140,8 @@ impl Table {
             .iter()
             .filter(|gap| self.verbose || !gap.accepted)
             .collect();
-        if wanted.is_empty() && gaps.is_empty() {
+        let beside = beside::lines(container, self.verbose);
+        if wanted.is_empty() && gaps.is_empty() && beside.is_empty() {
             return Ok(());
         }
         writeln!(out)?;
@@ -168,6 +169,9 @@ impl Table {
                 "  {DIM}{allowed} allowed by the policy: -v shows them{DIM:#}"
             )?;
         }
+        for line in beside {
+            writeln!(out, "  {line}")?;
+        }
         for gap in gaps {
             write_gap(gap, "  ", out)?;
         }
@@ -181,6 +185,9 @@ impl Table {
         for container in &self.containers {
             for change in &container.changes {
                 writeln!(out, "{}", change_line(change, self.verbose))?;
+            }
+            for line in beside::lines(container, self.verbose) {
+                writeln!(out, "{line}")?;
             }
             for gap in &container.gaps {
                 write_gap(gap, "", out)?;

@@ -73,6 +73,8 @@ fn measurement(name: &str, changes: Vec<Change>, gaps: Vec<Gap>) -> Measurement 
         },
         changes,
         identical_copies: 0,
+        mounts: Vec::new(),
+        code: Vec::new(),
         gaps,
         cost: Cost {
             wall: Duration::from_micros(412),

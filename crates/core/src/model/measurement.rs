@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Container, Gap};
+use super::{Change, Code, Container, Gap, Mount};
 
 /// How the two sides were compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +75,10 @@ pub struct Measurement {
     /// Paths that the storage driver holds a copy of although nothing differs: opened for writing
     /// and not written, touched, written and put back.
     pub identical_copies: u64,
+    /// What the container's processes see in place of its rootfs, while it runs.
+    pub mounts: Vec<Mount>,
+    /// What the container's processes run that is not the image's, while it runs.
+    pub code: Vec<Code>,
     /// What could not be seen.
     pub gaps: Vec<Gap>,
     /// What it took.

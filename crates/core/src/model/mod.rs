@@ -2,18 +2,22 @@
 
 mod bytes;
 mod change;
+mod code;
 mod container;
 mod coverage;
 mod digest;
 mod measurement;
+mod mount;
 mod path;
 
 pub use bytes::{Bytes, escape};
 pub use change::{Aspect, Aspects, Attributes, Change, ChangeKind, Device, FileType, Timestamp};
+pub use code::{Code, CodeOrigin};
 pub use container::{
     Container, ContainerId, Image, RuntimeKind, RuntimePath, RuntimePathKind, State,
 };
 pub use coverage::Gap;
 pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, ImageId};
 pub use measurement::{Baseline, Cost, EngineKind, LayerTrust, Measurement};
+pub use mount::{ExpectedMount, ExpectedSource, Mount, MountOrigin};
 pub use path::{PathError, RootPath};

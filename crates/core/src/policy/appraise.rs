@@ -1,7 +1,7 @@
 //! Applying a policy to a measurement.
 
 use crate::Verdict;
-use crate::model::{Change, ChangeKind, Measurement, RuntimePath, Timestamp};
+use crate::model::{Change, ChangeKind, Measurement, MountOrigin, RuntimePath, Timestamp};
 
 use super::{Action, Class, Policy};
 
@@ -27,15 +27,20 @@ pub struct Appraisal {
     pub verdict: Verdict,
     /// One entry for each change of the measurement, in its order.
     pub changes: Vec<Outcome>,
+    /// Whether it is not held against the container, for each mount of the measurement, in its order.
+    pub mounts_allowed: Vec<bool>,
+    /// Whether it is not held against the container, for each piece of code, in its order.
+    pub code_allowed: Vec<bool>,
     /// Whether the policy accepts it, for each gap of the measurement, in its order.
     pub gaps_accepted: Vec<bool>,
 }
 
 /// Applies `policy` to `measurement` as of `now`.
 ///
-/// - a change that is not allowed: `violated`, whatever else could not be seen;
+/// - a change that is not allowed, a mount that nobody accounts for, or code that nothing else tells
+///   of: `violated`, whatever else could not be seen;
 /// - else a gap that is not accepted, or no engine: `unknown`;
-/// - else any change or any gap: `allowed`;
+/// - else any of these at all: `allowed`;
 /// - else `intact`.
 ///
 /// One more change or one more gap never makes the verdict better.
@@ -56,11 +61,30 @@ pub fn appraise(measurement: &Measurement, policy: &Policy, now: Timestamp) -> A
         .map(|gap| policy.accepts(gap))
         .collect();
 
-    let verdict = if changes.iter().any(|outcome| !outcome.allowed) {
+    let mounts_allowed: Vec<bool> = measurement
+        .mounts
+        .iter()
+        .map(|mount| policy.allows_mount(mount))
+        .collect();
+    let code_allowed: Vec<bool> = measurement
+        .code
+        .iter()
+        .map(|code| policy.allows_code(code))
+        .collect();
+    let beside = measurement
+        .mounts
+        .iter()
+        .any(|mount| mount.origin == MountOrigin::Foreign)
+        || measurement.code.iter().any(|code| code.origin.is_hidden());
+
+    let verdict = if changes.iter().any(|outcome| !outcome.allowed)
+        || mounts_allowed.contains(&false)
+        || code_allowed.contains(&false)
+    {
         Verdict::Violated
     } else if measurement.engine.is_none() || gaps_accepted.contains(&false) {
         Verdict::Unknown
-    } else if !changes.is_empty() || !gaps_accepted.is_empty() {
+    } else if beside || !changes.is_empty() || !gaps_accepted.is_empty() {
         Verdict::Allowed
     } else {
         Verdict::Intact
@@ -68,6 +92,8 @@ pub fn appraise(measurement: &Measurement, policy: &Policy, now: Timestamp) -> A
     Appraisal {
         verdict,
         changes,
+        mounts_allowed,
+        code_allowed,
         gaps_accepted,
     }
 }

@@ -13,6 +13,10 @@
 //!     expires: 2027-01-31                  # allowed up to the end of this day, in UTC
 //! gaps:
 //!   accept: ["/var/lib/app/cache/**"]
+//! mounts:
+//!   allow: ["/mnt/**"]                   # over which something nobody accounts for may be mounted
+//! processes:
+//!   allow: ["/memfd:doublemapper"]       # code that is in no file
 //! ```
 
 use serde::Deserialize;
@@ -40,6 +44,10 @@ struct Document {
     rules: Vec<Spanned<RawRule>>,
     #[serde(default)]
     gaps: RawGaps,
+    #[serde(default)]
+    mounts: RawAllowed,
+    #[serde(default)]
+    processes: RawAllowed,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +77,13 @@ struct RawGaps {
     accept: Vec<Spanned<String>>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawAllowed {
+    #[serde(default)]
+    allow: Vec<Spanned<String>>,
+}
+
 impl Policy {
     /// Reads a policy from YAML.
     ///
@@ -96,6 +111,8 @@ impl Policy {
         Ok(Self {
             rules,
             accepted_gaps: path_set(document.gaps.accept, false)?,
+            allowed_mounts: path_set(document.mounts.allow, true)?,
+            allowed_code: path_set(document.processes.allow, true)?,
         })
     }
 }
@@ -215,6 +232,10 @@ rules:
     action: deny
 gaps:
   accept: ['/proc/**', 'CAP_*']
+mounts:
+  allow: [/mnt/*]
+processes:
+  allow: ['/memfd:jit*']
 ",
         )
         .unwrap();
@@ -233,6 +254,8 @@ gaps:
         assert_eq!(policy.rules[1].action, Action::Deny);
         assert!(policy.needs_expansion());
         assert!(policy.accepted_gaps.contains(b"CAP_SYS_ADMIN"));
+        assert!(policy.allowed_mounts.contains(b"/mnt/x"));
+        assert!(policy.allowed_code.contains(b"/memfd:jit-1"));
         assert!(Policy::parse("{}").unwrap().rules.is_empty());
     }
 
@@ -305,6 +328,8 @@ gaps:
                 5,
                 "cannot expire",
             ),
+            ("mounts:\n  allow: [mnt]\n", 2, "begin with / or **/"),
+            ("processes:\n  deny: [/x]\n", 2, "deny"),
             ("version: 2\n", 1, "version 2 is not known"),
             ("rules: {\n", 1, "sequence"),
         ] {

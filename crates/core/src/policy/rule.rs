@@ -2,12 +2,12 @@
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
-use crate::model::{Aspects, Change, ChangeKind, Gap, Timestamp};
+use crate::model::{Aspects, Change, ChangeKind, Code, Gap, Mount, MountOrigin, Timestamp};
 
 use super::Class;
 use super::pattern::ambiguity;
 
-/// What is accepted: an ordered list of rules for changes, and patterns for gaps.
+/// What is accepted: an ordered list of rules for changes, and patterns for gaps, mounts and code.
 ///
 /// The first rule that applies to a change decides about it. A change that no rule applies to is
 /// allowed only when it is exactly what the runtime itself writes ([`super::RUNTIME_RULE`]); the
@@ -18,6 +18,11 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Gaps that do not count: matched against [`Gap::what`].
     pub accepted_gaps: PathSet,
+    /// Paths over which something may be mounted that nobody accounts for.
+    pub allowed_mounts: PathSet,
+    /// Names of code that may run without being in a file of the rootfs or of a mount: matched
+    /// against [`Code::path`].
+    pub allowed_code: PathSet,
 }
 
 /// One rule. Every condition that is given must hold.
@@ -127,6 +132,20 @@ impl Policy {
     #[must_use]
     pub fn accepts(&self, gap: &Gap) -> bool {
         self.accepted_gaps.contains(gap.what.as_bytes())
+    }
+
+    /// Whether a mount is not held against the container: somebody accounts for it, or this policy
+    /// allows it.
+    #[must_use]
+    pub fn allows_mount(&self, mount: &Mount) -> bool {
+        mount.origin != MountOrigin::Foreign || self.allowed_mounts.contains(mount.path.as_bytes())
+    }
+
+    /// Whether code is not held against the container by itself: a change or a mount tells of it, or
+    /// this policy allows it.
+    #[must_use]
+    pub fn allows_code(&self, code: &Code) -> bool {
+        !code.origin.is_hidden() || self.allowed_code.contains(code.path.as_bytes())
     }
 
     /// Whether a deleted directory must be listed with everything beneath it for the rules to mean

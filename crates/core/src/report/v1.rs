@@ -77,6 +77,11 @@ pub struct Container {
     pub changes: Vec<Change>,
     /// Paths that the storage driver holds a copy of although nothing differs.
     pub identical_copies: u64,
+    /// What the container's processes see in place of its rootfs, sorted by path; empty when none
+    /// run on the machine that was looked at.
+    pub mounts: Vec<Mount>,
+    /// Code that the container's processes run and that is no unchanged file of the image.
+    pub processes: Vec<Code>,
     /// What could not be seen.
     pub gaps: Vec<Gap>,
     /// What looking took.
@@ -114,6 +119,28 @@ pub struct Change {
     pub before: Option<Box<Attributes>>,
     /// Its attributes in the container; null when it was deleted.
     pub after: Option<Box<Attributes>>,
+}
+
+/// Something that is mounted over the rootfs, and what the policy says to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Mount {
+    /// The mount.
+    #[serde(flatten)]
+    pub mount: model::Mount,
+    /// Whether it is not held against the container: runtime or configuration account for it, or
+    /// the policy allows it.
+    pub allowed: bool,
+}
+
+/// Code that is not the image's, and what the policy says to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Code {
+    /// The code, and who runs it.
+    #[serde(flatten)]
+    pub code: model::Code,
+    /// Whether it is not held against the container by itself: one of the changes or mounts tells of
+    /// it, or the policy allows it.
+    pub allowed: bool,
 }
 
 fn is_confirmed(confirmed: &bool) -> bool {
@@ -156,6 +183,8 @@ impl Container {
             baseline,
             changes,
             identical_copies,
+            mounts,
+            code,
             gaps,
             cost,
         } = measurement;
@@ -174,6 +203,16 @@ impl Container {
                 .map(Change::from)
                 .collect(),
             identical_copies,
+            mounts: mounts
+                .into_iter()
+                .zip(appraisal.mounts_allowed)
+                .map(|(mount, allowed)| Mount { mount, allowed })
+                .collect(),
+            processes: code
+                .into_iter()
+                .zip(appraisal.code_allowed)
+                .map(|(code, allowed)| Code { code, allowed })
+                .collect(),
             gaps: gaps
                 .into_iter()
                 .zip(appraisal.gaps_accepted)

@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod overlay;
 pub mod paths;
 mod select;
+pub mod view;
 pub mod walk;
 
 pub use options::Options;

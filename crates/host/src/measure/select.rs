@@ -65,6 +65,8 @@ pub fn measure(
         },
         changes: run.outcome.changes,
         identical_copies: run.outcome.identical_copies,
+        mounts: Vec::new(),
+        code: Vec::new(),
         gaps: run.outcome.gaps,
         cost: run.cost,
     }

@@ -5,13 +5,10 @@
 
 pub mod docker;
 pub mod find;
-#[cfg(feature = "fuzzing")]
-pub(crate) mod fuzzing;
-pub mod mountinfo;
 pub mod overlay_mount;
 pub mod tree;
 
-use plimsoll_core::model::{Container, Gap, RuntimePath};
+use plimsoll_core::model::{Container, ExpectedMount, Gap, RuntimePath};
 
 use crate::layers::LayerStack;
 
@@ -46,6 +43,8 @@ pub struct Located {
     /// More paths that the runtime itself may have made, known only where the layers are: see
     /// [`Container::runtime_paths`].
     pub runtime_paths: Vec<RuntimePath>,
+    /// What runtime and configuration mount over the rootfs of this container while it runs.
+    pub mounts: Vec<ExpectedMount>,
     /// What could not be seen, or is contradictory, about where they lie.
     pub gaps: Vec<Gap>,
 }

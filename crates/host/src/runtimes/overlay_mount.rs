@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use plimsoll_core::model::{Bytes, Container, ContainerId, Gap, Image, RuntimeKind, State, escape};
 
-use super::mountinfo::{self, OverlayMount as Layers};
 use super::{Located, Runtime, RuntimeError};
 use crate::fs::Dir;
 use crate::layers::{Layer, LayerStack, MarkNamespace, OverlayStack};
+use crate::proc::mountinfo::{self, OverlayMount as Layers};
 
 /// An overlay mount of this process's mount namespace.
 #[derive(Debug)]
@@ -96,6 +96,7 @@ impl Runtime for OverlayMount {
         Ok(Located {
             stack: LayerStack::Overlay(stack),
             runtime_paths: Vec::new(),
+            mounts: Vec::new(),
             gaps: Vec::new(),
         })
     }

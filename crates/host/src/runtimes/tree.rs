@@ -51,6 +51,7 @@ impl Runtime for Tree {
                 stack: LayerStack::Btrfs(stack),
                 gaps: Vec::new(),
                 runtime_paths: Vec::new(),
+                mounts: Vec::new(),
             });
         }
         let stack = PlainStack {
@@ -61,6 +62,7 @@ impl Runtime for Tree {
         Ok(Located {
             stack: LayerStack::Plain(stack),
             runtime_paths: Vec::new(),
+            mounts: Vec::new(),
             gaps: Vec::new(),
         })
     }

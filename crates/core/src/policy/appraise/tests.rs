@@ -84,6 +84,8 @@ fn measurement(changes: Vec<Change>, gaps: Vec<Gap>) -> Measurement {
         },
         changes,
         identical_copies: 0,
+        mounts: Vec::new(),
+        code: Vec::new(),
         gaps,
         cost: Cost::default(),
     }

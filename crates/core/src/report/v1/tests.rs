@@ -77,6 +77,8 @@ fn measurement() -> Measurement {
             },
         ],
         identical_copies: 3,
+        mounts: Vec::new(),
+        code: Vec::new(),
         gaps: vec![model::Gap::new("/var/lib/x", "permission denied")],
         cost: model::Cost {
             wall: Duration::from_micros(412),

@@ -232,12 +232,55 @@ impl<'s> Trees<'s> {
         Ok(found)
     }
 
-    /// Whether `child` hangs in `parent`. A snapshot copies the entry of a subvolume that was nested
-    /// in its source, but not the subvolume: there the entry shows as an empty directory.
-    pub(crate) fn is_nested_in(&mut self, child: u64, parent: u64) -> Result<bool, TreeError> {
-        Ok(self
-            .one(ROOT_TREE, (child, ROOT_BACKREF, parent), |_| Some(()))?
-            .is_some())
+    /// Returns where the subvolume `child` hangs in `parent`: a directory and a name; `None` when it does
+    /// not. A snapshot copies the entry of a subvolume that was nested in its source, but not the
+    /// subvolume: there the entry shows as an empty directory.
+    ///
+    /// # Errors
+    /// [`TreeError::Undecodable`] as well when it hangs in another one at once, which none can.
+    pub(crate) fn hangs_in(&mut self, child: u64, parent: u64) -> Result<Option<Name>, TreeError> {
+        let mut hangs = None;
+        let mut count = 0;
+        let mut odd = false;
+        let range = ((child, ROOT_BACKREF, 0), (child, ROOT_BACKREF, u64::MAX));
+        self.each(ROOT_TREE, range, 0, 2, |item| {
+            count += 1;
+            if item.offset == parent {
+                hangs = decode::root_ref(item.data).map(|(dir, name)| (dir, name.into()));
+                odd |= hangs.is_none();
+            }
+            ControlFlow::Continue(())
+        })?;
+        if odd || count > 1 {
+            Err(TreeError::Undecodable(ROOT_TREE))
+        } else {
+            Ok(hangs)
+        }
+    }
+
+    /// Whether a directory's own record of its names has this one, and no other: it can have but one.
+    /// The record may be as an earlier search found it.
+    pub(crate) fn is_only_name(
+        &mut self,
+        tree: u64,
+        inode: u64,
+        (parent, name): (u64, &[u8]),
+    ) -> Result<bool, TreeError> {
+        let mut only = false;
+        let mut first = true;
+        let range = ((inode, INODE_REF, 0), (inode, INODE_EXTREF, u64::MAX));
+        self.each_near(tree, range, 2, |item| {
+            only = first
+                && item.kind == INODE_REF
+                && item.offset == parent
+                && decode::inode_refs(item.data).eq([Some(name)]);
+            first = false;
+            match only {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        Ok(only)
     }
 
     /// Returns where subvolumes hang in a subvolume: directories and names.

@@ -1,26 +1,27 @@
-//! What must hold of Docker's records, of its daemon's answers and of what the process table says.
+//! What must hold of Docker's records and of its daemon's answers.
 #![expect(
     clippy::unwrap_used,
     reason = "a property that does not hold is a panic: that is how a fuzzer is told"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Component;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
 
 use plimsoll_core::fuzzing::{Input, says_plainly};
-use plimsoll_core::model::{ContainerId, Digest, RootPath, RuntimePathKind, State};
+use plimsoll_core::model::{Digest, ExpectedSource, RootPath, RuntimePathKind, State};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::disk::{self, RecordError, container_id, is_remapped};
 use super::injected::{MADE_MAX, made_by_runtime};
 use super::layerdb::{LayerName, digest, excerpt};
-use super::links::{LINKS_MAX, follow};
+use super::links::{LINKS_MAX, lead};
 use super::live::{self, ApiError, Info, Inspected, Listed};
 use super::locate::{Driver, layer_of, subvolume_option};
-use super::process::{has_ended, is_in_group_of};
-use super::record::{DaemonConfig, HostConfig, ImageConfig, Record};
-use crate::freeze::own_groups;
+use super::mounts;
+use super::record::{DaemonConfig, HostConfig, ImageConfig, MountPoint, Record};
 
 /// A `config.v2.json`, a NUL byte and a `hostconfig.json`: what they let Docker make is paths that can be,
 /// each with the directories above it, and not without bound.
@@ -61,6 +62,27 @@ pub fn docker_record(data: &[u8]) {
         );
     }
     assert!(bytes <= MADE_MAX);
+
+    let root = Path::new("/data-root");
+    let expected = mounts::expected(root, &record, &host);
+    assert!(expected.len() <= data.len() + 16);
+    for mount in expected {
+        let path = mount.path.as_bytes();
+        assert_eq!(RootPath::parse(path).as_ref(), Ok(&mount.path));
+        let ExpectedSource::HostPath(source) = mount.what else {
+            continue;
+        };
+        // A volume of this data root is in its own directory.
+        let source = Path::new(OsStr::from_bytes(source.as_bytes()));
+        if let Ok(volume) = source.strip_prefix(root.join("volumes")) {
+            let parts: Vec<Component<'_>> = volume.components().collect();
+            let named = matches!(parts[..], [Component::Normal(_), Component::Normal(last)] if last == "_data");
+            let told = |point: &MountPoint| point.source.starts_with("/data-root");
+            let points = record.mount_points.iter().flatten();
+            let told = points.filter_map(|(_, point)| point.as_ref()).any(told);
+            assert!(named || told, "{source:?}");
+        }
+    }
 }
 
 /// Everything else that Docker writes as JSON.
@@ -221,7 +243,7 @@ pub fn docker_links(data: &[u8]) {
     }
     let mut asked = 0;
     let asked_for = std::cell::Cell::new(0);
-    let led = follow(&path, |parent, name| {
+    let led = lead(&path, |parent, name| {
         asked_for.set(asked_for.get() + 1);
         let at = [&b"/"[..], &parent.join(&b'/'), b"/", name].concat();
         let at = RootPath::parse(&at).unwrap();
@@ -274,40 +296,4 @@ pub fn docker_links(data: &[u8]) {
     };
     let expected = expected.filter(|path| path != b"/");
     assert_eq!(led.map(|path| path.as_bytes().to_vec()), expected);
-}
-
-/// A `/proc/PID/stat`.
-pub fn process_stat(data: &[u8]) {
-    let after: Vec<&[u8]> = match data.iter().rposition(|b| *b == b')') {
-        Some(end) => data[end + 1..].split(|b| *b == b' ').collect(),
-        None => return assert!(!has_ended(data)),
-    };
-    // The fields from the third one on, after the space behind the name.
-    let field = |number: usize| after.get(number - 2).copied().unwrap_or_default();
-    let expected =
-        (field(3) == b"Z" || field(3) == b"X") && (field(20) == b"0" || field(20) == b"1");
-    assert_eq!(has_ended(data), expected);
-}
-
-/// An id in the first line, then a `/proc/PID/cgroup`: only a group that is the container's, beneath the
-/// root of its hierarchy, can ever be frozen.
-pub fn cgroup(data: &[u8]) {
-    let mut input = Input::new(data);
-    let Ok(id) = std::str::from_utf8(input.until(b'\n')) else {
-        return;
-    };
-    let text = input.rest();
-    let groups = own_groups(text, id);
-    assert!(groups.len() <= text.split(|b| *b == b'\n').count());
-    for (_, path) in &groups {
-        let down = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-        assert!(path.components().all(down), "{path:?}");
-        assert!(path.as_os_str().to_string_lossy().contains(id));
-    }
-    let is_its = !id.is_empty() && String::from_utf8_lossy(text).contains(id);
-    let named = is_in_group_of(text, &ContainerId::new(id.to_owned()));
-    if std::str::from_utf8(text).is_ok() {
-        assert_eq!(named, is_its);
-    }
-    assert!(groups.is_empty() || named);
 }

@@ -24,7 +24,7 @@ const INIT_DIRECTORIES: [&str; 6] = ["/dev", "/dev/pts", "/dev/shm", "/etc", "/p
 const INIT_LINKS: [(&str, &str); 1] = [("/etc/mtab", "/proc/mounts")];
 
 /// Where Docker mounts its own init program (moby `daemon/oci_linux.go`, `inContainerInitPath`).
-const INIT_PROGRAM: &str = "/sbin/docker-init";
+pub(super) const INIT_PROGRAM: &str = "/sbin/docker-init";
 
 /// Returns what the layer between image and container may hold: the same for every storage driver.
 pub(super) fn init_layer() -> Vec<RuntimePath> {

@@ -21,10 +21,7 @@ pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePat
     paths
         .iter()
         .filter_map(|made| {
-            let path = follow(&made.path, |parent, name| {
-                let (dir, stat) = find(parent, name, layers)?;
-                (stat.file_type == FileType::Symlink).then(|| dir.read_link(name))
-            })?;
+            let path = follow(&made.path, layers)?;
             (path != made.path).then(|| RuntimePath {
                 path,
                 kind: made.kind.clone(),
@@ -33,9 +30,17 @@ pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePat
         .collect()
 }
 
-/// Follows the links above the last component, and the last one as well. `link_at` returns the target
-/// of the link of a name in a directory; `None` where no link is.
-pub(super) fn follow(
+/// Follows the links above the last component, and the last one as well.
+pub(super) fn follow(path: &RootPath, layers: &[&Dir]) -> Option<RootPath> {
+    lead(path, |parent, name| {
+        let (dir, stat) = find(parent, name, layers)?;
+        (stat.file_type == FileType::Symlink).then(|| dir.read_link(name))
+    })
+}
+
+/// Follows links; `link_at` returns the target of the link of a name in a directory, `None` where no
+/// link is.
+pub(super) fn lead(
     path: &RootPath,
     link_at: impl Fn(&[Vec<u8>], &[u8]) -> Option<rustix::io::Result<Vec<u8>>>,
 ) -> Option<RootPath> {

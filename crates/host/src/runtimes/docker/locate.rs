@@ -3,21 +3,22 @@
 //! Layout of `overlay2`: moby `daemon/graphdriver/overlay2/overlay.go`; of `btrfs`:
 //! `daemon/graphdriver/btrfs/btrfs.go`; of `vfs`: `daemon/graphdriver/vfs/driver.go`.
 
-use plimsoll_core::model::{DiffId, Gap, RuntimePath};
+use plimsoll_core::model::{DiffId, ExpectedMount, Gap, RuntimePath};
 use rustix::io::Errno;
 
 use super::disk::{DataRoot, RecordError};
 use super::injected;
 use super::layerdb::{LayerName, MountLayers, excerpt};
 use super::links::followed;
-use super::process;
+use super::mounts;
 use crate::fs::Dir;
 use crate::layers::btrfs::subvolume;
 use crate::layers::{
     BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume,
 };
+use crate::proc::life;
+use crate::proc::mountinfo::{Mount, OverlayMount};
 use crate::runtimes::Located;
-use crate::runtimes::mountinfo::{Mount, OverlayMount};
 
 /// A storage driver that keeps its layers in a way that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub(super) struct Wanted<'a> {
     pub(super) pid: Option<u32>,
     /// What Docker may have made in its writable layer.
     pub(super) made: &'a [RuntimePath],
+    /// What it mounts over its rootfs.
+    pub(super) mounts: Vec<ExpectedMount>,
 }
 
 /// Finds the layers.
@@ -129,9 +132,11 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
         .map(|layer| &layer.dir)
         .collect();
     let runtime_paths = followed(wanted.made, &tree);
+    let mounts = mounts::followed(&wanted.mounts, &tree);
     Ok(Located {
         stack: LayerStack::Overlay(stack),
         runtime_paths,
+        mounts,
         gaps,
     })
 }
@@ -279,6 +284,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
             image,
         }),
         runtime_paths: followed(wanted.made, &[&image_tree]),
+        mounts: mounts::followed(&wanted.mounts, &[&image_tree]),
         gaps,
     })
 }
@@ -298,6 +304,7 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let tree = |name: &LayerName| layer(root, &format!("vfs/dir/{name}"), None);
     let image = tree(top_layer(layers)?)?;
     let runtime_paths = followed(wanted.made, &[&image.dir]);
+    let mounts = mounts::followed(&wanted.mounts, &[&image.dir]);
     let stack = PlainStack {
         image: tree(&layers.init)?,
         container: tree(&layers.mount)?,
@@ -313,6 +320,7 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     Ok(Located {
         stack: LayerStack::Plain(stack),
         runtime_paths,
+        mounts,
         gaps: Vec::new(),
     })
 }
@@ -337,7 +345,7 @@ fn top_layer(layers: &MountLayers) -> Result<&LayerName, RecordError> {
 
 /// Returns what is mounted at the root of the container's first process.
 fn mounted(wanted: &Wanted<'_>, gaps: &mut Vec<Gap>) -> Option<Mount> {
-    match process::root_mount(wanted.pid?) {
+    match life::root_mount(wanted.pid?) {
         Ok(mount) => mount,
         Err(why) => {
             gaps.push(Gap::new("mountinfo", why));

@@ -11,7 +11,7 @@ mod layerdb;
 mod links;
 mod live;
 mod locate;
-mod process;
+mod mounts;
 mod record;
 mod source;
 mod state;
@@ -291,11 +291,14 @@ impl Runtime for Docker {
         let layers = layers(root, driver, id, &record).map_err(failed)?;
         let mount =
             layerdb::mount_layers(root, driver.as_str(), id, &layers.ids).map_err(failed)?;
+        // That it cannot be read is told where the container is found.
+        let host = root.host_config(id).unwrap_or_default();
         let wanted = Wanted {
             root,
             layers: &mount,
             pid: state::known(&record, id, self.source.local).pid,
             made: &container.runtime_paths,
+            mounts: mounts::expected(root.path(), &record, &host),
         };
         let mut located = locate::locate(driver, &wanted).map_err(failed)?;
         located.gaps.extend(layers.gap);

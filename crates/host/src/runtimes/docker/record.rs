@@ -30,7 +30,52 @@ pub(super) struct Record {
     pub(super) config: Option<Config>,
     /// Mount points by their destination.
     #[serde(rename = "MountPoints", default)]
-    pub(super) mount_points: Option<BTreeMap<String, IgnoredAny>>,
+    pub(super) mount_points: Option<BTreeMap<String, Option<MountPoint>>>,
+    #[serde(rename = "ResolvConfPath", default)]
+    pub(super) resolv_conf_path: String,
+    #[serde(rename = "HostnamePath", default)]
+    pub(super) hostname_path: String,
+    #[serde(rename = "HostsPath", default)]
+    pub(super) hosts_path: String,
+    #[serde(rename = "SecretReferences", default)]
+    pub(super) secrets: Option<Vec<Reference>>,
+    #[serde(rename = "ConfigReferences", default)]
+    pub(super) configs: Option<Vec<Reference>>,
+}
+
+/// A mount that the container was asked for with, as it is made (moby `volume/mounts/mounts.go`).
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct MountPoint {
+    #[serde(rename = "Source", default)]
+    pub(super) source: String,
+    /// Name of the volume.
+    #[serde(rename = "Name", default)]
+    pub(super) name: String,
+    /// The volume's driver.
+    #[serde(rename = "Driver", default)]
+    pub(super) driver: String,
+    #[serde(rename = "Type", default)]
+    pub(super) kind: String,
+}
+
+/// A secret or configuration of a swarm's service.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Reference {
+    #[serde(rename = "File", default)]
+    file: Option<ReferenceFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ReferenceFile {
+    #[serde(rename = "Name", default)]
+    name: String,
+}
+
+impl Reference {
+    /// Returns the name of the file that it becomes.
+    pub(super) fn file(&self) -> Option<&str> {
+        self.file.as_ref().map(|file| file.name.as_str())
+    }
 }
 
 /// A content descriptor of the containerd store.
@@ -116,6 +161,8 @@ pub(super) struct HostConfig {
 /// A mount as `docker run --mount` asks for it.
 #[derive(Debug, Deserialize)]
 pub(super) struct MountRequest {
+    #[serde(rename = "Type", default)]
+    pub(super) kind: String,
     #[serde(rename = "Target", default)]
     pub(super) target: String,
 }

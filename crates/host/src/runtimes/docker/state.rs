@@ -2,8 +2,8 @@
 
 use plimsoll_core::model::{ContainerId, Gap, State};
 
-use super::process::{self, Life};
 use super::record::Record;
+use crate::proc::life::{self, Life};
 
 /// What is known of a container's state.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) fn known(record: &Record, id: &ContainerId, local: bool) -> Known {
             State::Exited
         });
     };
-    match process::life(pid, id) {
+    match life::life(pid, id) {
         Life::Alive => Known {
             state,
             pid: Some(pid),

@@ -5,10 +5,16 @@ use plimsoll_core::model::Bytes;
 /// One line of mountinfo, unescaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// Number of the mount, unlike that of any other on this machine while it lasts.
+    pub id: u64,
+    /// Device number of the file system, `major:minor`.
+    pub device: Bytes,
     /// Path within the file system that is the root of this mount.
     pub root: Bytes,
     /// Where it is mounted, relative to the root of the process.
     pub mount_point: Bytes,
+    /// Whether nothing can be written through it.
+    pub read_only: bool,
     /// Type of the file system.
     pub fs_type: Bytes,
     /// What was mounted.
@@ -26,8 +32,11 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|b| *b == b' ');
-    let root = fields.nth(3)?;
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = fields.nth(1)?;
+    let root = fields.next()?;
     let mount_point = fields.next()?;
+    let mut options = fields.next()?.split(|b| *b == b',');
     // Optional fields, then a hyphen.
     fields.find(|field| *field == b"-")?;
     let fs_type = fields.next()?;
@@ -35,6 +44,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let source = fields.next()?;
     let super_options = fields.next()?;
     Some(Mount {
+        id,
+        device: device.into(),
+        read_only: options.any(|option| option == b"ro"),
         root: unescape(root).into(),
         mount_point: unescape(mount_point).into(),
         fs_type: unescape(fs_type).into(),

@@ -5,12 +5,12 @@ use std::io::ErrorKind;
 use plimsoll_core::model::ContainerId;
 use rustix::io::Errno;
 
+use super::mountinfo::{self, Mount};
 use crate::fs::read_small_bytes;
-use crate::runtimes::mountinfo::{self, Mount};
 
 /// Whether a process id that was written down is still the container's.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(crate) enum Life {
     /// It is, by its control group.
     Alive,
     /// There is no such process, or it is somebody else's.
@@ -21,9 +21,8 @@ pub(super) enum Life {
 
 /// Looks whether process `pid` belongs to the container.
 ///
-/// Docker names a container's control group after its id, with every cgroup driver and parent
-/// (`/docker/<id>`, `/system.slice/docker-<id>.scope`).
-pub(super) fn life(pid: u32, id: &ContainerId) -> Life {
+/// Runtimes name a container's control group after its id: see [`super::cgroup`].
+pub(crate) fn life(pid: u32, id: &ContainerId) -> Life {
     let read = |file: &str| {
         let path = format!("/proc/{pid}/{file}");
         match read_small_bytes(&path) {
@@ -67,7 +66,7 @@ pub(super) fn has_ended(stat: &[u8]) -> bool {
 ///
 /// # Errors
 /// Why it cannot be known: one clause.
-pub(super) fn root_mount(pid: u32) -> Result<Option<Mount>, String> {
+pub(crate) fn root_mount(pid: u32) -> Result<Option<Mount>, String> {
     let path = format!("/proc/{pid}/mountinfo");
     match read_small_bytes(&path) {
         // A process that is ending has no mounts any more.
@@ -82,7 +81,13 @@ pub(super) fn root_mount(pid: u32) -> Result<Option<Mount>, String> {
     }
 }
 
-fn is_gone(error: &std::io::Error) -> bool {
+/// Whether there is a process of this number, also one that has ended and was not waited for.
+pub(crate) fn exists(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Whether an error of reading in `/proc/PID` says that the process is gone or going.
+pub(crate) fn is_gone(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::NotFound
         || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
         // Of a process that is ending (proc_pid_mountinfo(5)).

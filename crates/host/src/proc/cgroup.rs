@@ -1,0 +1,190 @@
+//! The control groups of a container, and the processes in them.
+//!
+//! Every runtime names a container's group after its id, with every driver and parent
+//! (`/docker/<id>`, `/system.slice/docker-<id>.scope`, `/machine.slice/libpod-<id>.scope`).
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use plimsoll_core::model::ContainerId;
+use rustix::io::Errno;
+
+use crate::fs::read_small_bytes;
+
+/// Where the hierarchies are mounted.
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
+
+/// Deepest group beneath a container's own that is looked into. Groups are made by the container
+/// itself where it may.
+const DEPTH_MAX: usize = 64;
+
+/// A group of one hierarchy that is the container's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// The hierarchy's controllers; empty for the unified hierarchy.
+    pub(crate) controllers: Vec<u8>,
+    /// Its directory.
+    pub(crate) dir: PathBuf,
+}
+
+/// The processes and threads of a container, by their numbers on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Members {
+    pub(crate) processes: Vec<u32>,
+    pub(crate) threads: Vec<u32>,
+}
+
+/// Returns the groups of process `pid` that are named after the container: no other one may be
+/// frozen, and no other one's processes are the container's.
+///
+/// # Errors
+/// A sentence, when they cannot be read or there is none.
+pub(crate) fn own(pid: u32, id: &ContainerId) -> Result<Vec<Group>, String> {
+    let text =
+        read_small_bytes(format!("/proc/{pid}/cgroup")).map_err(|e| format!("its cgroup: {e}"))?;
+    let groups: Vec<Group> = parse(&text, id.as_str().as_bytes())
+        .filter_map(|(controllers, path)| {
+            let dir = directories(controllers, path)
+                .into_iter()
+                .find(|dir| dir.join("cgroup.procs").exists())?;
+            Some(Group {
+                controllers: controllers.to_vec(),
+                dir,
+            })
+        })
+        .collect();
+    if groups.is_empty() {
+        return Err(format!("no cgroup of process {pid} is the container's own"));
+    }
+    Ok(groups)
+}
+
+/// Returns controllers and path of each line that names the container.
+pub(super) fn parse<'t>(
+    text: &'t [u8],
+    id: &'t [u8],
+) -> impl Iterator<Item = (&'t [u8], &'t [u8])> {
+    text.split(|b| *b == b'\n').filter_map(move |line| {
+        let mut fields = line.splitn(3, |b| *b == b':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let named = !id.is_empty() && path.windows(id.len()).any(|part| part == id);
+        let climbs = path.split(|b| *b == b'/').any(|part| part == b"..");
+        (named && !climbs).then(|| (controllers, own_part(path, id)))
+    })
+}
+
+/// Cuts off groups that a container made beneath its own.
+fn own_part<'p>(path: &'p [u8], id: &[u8]) -> &'p [u8] {
+    let named = path
+        .windows(id.len())
+        .position(|part| part == id)
+        .unwrap_or_default();
+    let after = path.get(named..).unwrap_or_default();
+    let end = after
+        .iter()
+        .position(|b| *b == b'/')
+        .map_or(path.len(), |at| named + at);
+    path.get(..end).unwrap_or(path)
+}
+
+/// Returns where the directory of a group may be.
+pub(super) fn directories(controllers: &[u8], path: &[u8]) -> Vec<PathBuf> {
+    let path = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
+    let root = Path::new(ROOT);
+    let hierarchies = match controllers {
+        b"" => vec![root.to_owned(), root.join("unified")],
+        _ => {
+            let name = controllers.strip_prefix(b"name=").unwrap_or(controllers);
+            vec![root.join(OsStr::from_bytes(name))]
+        }
+    };
+    hierarchies
+        .into_iter()
+        .map(|hierarchy| hierarchy.join(path))
+        .collect()
+}
+
+/// Lists who is in the container's groups, those beneath included.
+///
+/// # Errors
+/// A sentence, when that cannot be known.
+pub(crate) fn members(pid: u32, id: &ContainerId) -> Result<Members, String> {
+    let groups = own(pid, id)?;
+    // A process is in one group of every hierarchy: one of them is enough.
+    let group = groups.first().ok_or("it has no cgroup")?;
+    let mut members = Members::default();
+    collect(&group.dir, 0, &mut members)?;
+    members.processes.sort_unstable();
+    members.processes.dedup();
+    members.threads.sort_unstable();
+    members.threads.dedup();
+    Ok(members)
+}
+
+fn collect(dir: &Path, depth: usize, members: &mut Members) -> Result<(), String> {
+    if depth > DEPTH_MAX {
+        return Err(format!("its cgroups are more than {DEPTH_MAX} levels deep"));
+    }
+    let unified = dir.join("cgroup.threads");
+    let tasks = if unified.exists() {
+        unified
+    } else {
+        dir.join("tasks")
+    };
+    numbers(&dir.join("cgroup.procs"), &mut members.processes)?;
+    numbers(&tasks, &mut members.threads)?;
+    let failed = |e: std::io::Error| format!("its cgroup: {e}");
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), depth + 1, members)?;
+        }
+    }
+    Ok(())
+}
+
+fn numbers(file: &Path, out: &mut Vec<u32>) -> Result<(), String> {
+    match read_small_bytes(file) {
+        Ok(text) => {
+            let lines = text.split(|b| *b == b'\n');
+            out.extend(
+                lines.filter_map(|line| std::str::from_utf8(line).ok()?.parse::<u32>().ok()),
+            );
+            Ok(())
+        }
+        // Of a group of threads alone, whose processes stand in the group above (cgroups(7)).
+        Err(e) if e.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
+        // The group went away.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => Ok(()),
+        Err(e) => Err(format!("{}: {e}", file.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_groups_of_the_container() {
+        let text = b"12:pids:/docker/abc123\n3:cpu,cpuacct:/docker/abc123/inner/deep\n2:freezer:/\n1:name=systemd:/../docker/abc123\n0::/system.slice/docker-abc123.scope/x\nnonsense\n";
+        let found: Vec<_> = parse(text, b"abc123").collect();
+        assert_eq!(
+            found,
+            [
+                (&b"pids"[..], &b"/docker/abc123"[..]),
+                (b"cpu,cpuacct", b"/docker/abc123"),
+                (b"", b"/system.slice/docker-abc123.scope"),
+            ]
+        );
+        assert_eq!(parse(text, b"").count(), 0);
+    }
+
+    #[test]
+    fn this_process_is_in_no_container() {
+        let id = ContainerId::new("f".repeat(64));
+        assert!(own(std::process::id(), &id).is_err());
+        assert!(members(u32::MAX, &id).is_err());
+    }
+}

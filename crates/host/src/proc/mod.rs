@@ -1,0 +1,9 @@
+//! What the kernel's process table says: which processes a container has, what is mounted where they
+//! look, which files their code comes from.
+
+pub(crate) mod cgroup;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+pub(crate) mod life;
+pub(crate) mod maps;
+pub mod mountinfo;
