@@ -92,6 +92,10 @@ pub(super) fn take(seeds: &mut Seeds) {
             std::fs::read(format!("/proc/{process}/stat")).unwrap(),
         );
     }
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    for line in maps.lines().step_by(5) {
+        seeds.add("process_maps", line);
+    }
     seeds.add(
         "process_stat",
         "1 (x) Z) S) Z 1 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 0\n",

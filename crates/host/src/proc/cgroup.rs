@@ -90,12 +90,17 @@ fn own_part<'p>(path: &'p [u8], id: &[u8]) -> &'p [u8] {
 
 /// Returns where the directory of a group may be.
 pub(super) fn directories(controllers: &[u8], path: &[u8]) -> Vec<PathBuf> {
-    let path = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
+    // An absolute path would take the place of what it is joined to.
+    let leading = path.iter().take_while(|b| **b == b'/').count();
+    let path = Path::new(OsStr::from_bytes(path.get(leading..).unwrap_or_default()));
     let root = Path::new(ROOT);
     let hierarchies = match controllers {
         b"" => vec![root.to_owned(), root.join("unified")],
         _ => {
             let name = controllers.strip_prefix(b"name=").unwrap_or(controllers);
+            if name == b".." || name.contains(&b'/') {
+                return Vec::new();
+            }
             vec![root.join(OsStr::from_bytes(name))]
         }
     };
