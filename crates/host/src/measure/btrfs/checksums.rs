@@ -103,7 +103,9 @@ impl Checksums {
             let skip = index((next - item.offset) / sector).saturating_mul(width);
             let wanted = index((end - next).div_ceil(sector)).saturating_mul(width);
             let have = item.data.get(skip..).unwrap_or_default();
-            let have = have.get(..wanted.min(have.len())).unwrap_or_default();
+            // Whole ones: what is left of a torn item would shift all that follow.
+            let whole = have.len() / width * width;
+            let have = have.get(..wanted.min(whole)).unwrap_or_default();
             sums.extend_from_slice(have);
             next += (have.len() / width) as u64 * sector;
             if next >= end {
