@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use plimsoll_core::fuzzing::Input;
-use plimsoll_core::model::RootPath;
+use plimsoll_core::model::{Change, ChangeKind, RootPath};
 use plimsoll_syscall::btrfs::FsInfo;
 
 use super::checksums::Checksums;
@@ -397,9 +397,12 @@ pub fn btrfs_walk(data: &[u8]) {
     sound(&found);
     drop((pair.reference_moved(), pair.still_there()));
 
-    // What is told of everything is told of one path as well.
+    // A path that only one side has, or has as another type, is told of by itself as well. What a file
+    // holds is not: of one path alone the transaction of its inode tells, and on such a disk may lie.
+    let is_there = |change: &&Change| change.kind != ChangeKind::Changed;
     let told: Vec<RootPath> = found.changes.iter().map(|c| c.path.clone()).collect();
-    let is_top = |path: &&RootPath| {
+    let one_sided = found.changes.iter().filter(is_there).map(|c| &c.path);
+    let is_top = |path: &RootPath| {
         let mut above = path.parent();
         while let Some(parent) = above {
             if told.contains(&parent) {
@@ -409,7 +412,7 @@ pub fn btrfs_walk(data: &[u8]) {
         }
         true
     };
-    if let Some(path) = told.iter().find(is_top)
+    if let Some(path) = one_sided.clone().find(|path| is_top(path))
         && let Some(mut pair) = open(&memory, Scope::Paths, confirm)
     {
         let one = paths::check(&mut pair, std::slice::from_ref(path), limits);
