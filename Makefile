@@ -4,16 +4,20 @@
 # make torture     random operations against brute force: STEPS=1000000 SEED=7
 # make conformance the scenarios on every engine, docker diff and podman diff: docs/reference/conformance.md
 # make check        the quick part of it, without root
+# make fuzz         every decoder against hostile bytes: FUZZ_SECONDS=60 for each (nightly)
 
 CARGO ?= cargo
 DENY := target/tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 PROGRAM := target/release/plimsoll
 
+FUZZ := target/tools/bin/cargo-fuzz
+FUZZ_VERSION := 0.13.2
+
 STEPS ?= 100000
 SEED ?= 1
 
-.PHONY: torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+.PHONY: fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
 
 build:
 	$(CARGO) build --release --locked --package plimsoll
@@ -65,6 +69,14 @@ conformance: packages
 	$(CARGO) build --locked --package plimsoll
 	$(CARGO) xtask conformance
 
+# Any bytes to every decoder. What `unit` replays of it is in fuzz/corpus.
+fuzz: $(FUZZ)
+	sh scripts/fuzz.sh run
+
+# Keeps the least of what was found, and of the corpus, that reaches as much.
+fuzz-minimize: $(FUZZ)
+	sh scripts/fuzz.sh minimize
+
 deny: $(DENY)
 	$(DENY) check --hide-inclusion-graph bans licenses sources
 	@if timeout 20 git ls-remote --heads https://github.com/RustSec/advisory-db main >/dev/null 2>&1; then \
@@ -76,6 +88,10 @@ deny: $(DENY)
 
 $(DENY):
 	$(CARGO) install --locked --root target/tools --target-dir target/tools/build cargo-deny@$(DENY_VERSION)
+	rm -rf target/tools/build
+
+$(FUZZ):
+	$(CARGO) install --locked --root target/tools --target-dir target/tools/build cargo-fuzz@$(FUZZ_VERSION)
 	rm -rf target/tools/build
 
 schema:

@@ -325,6 +325,98 @@ fn data_only_lowers() {
     }
 }
 
+/// A map of extents comes in portions of 128. Where the image's file ends with such a portion and a hole,
+/// the container's may go on.
+#[test]
+fn a_write_behind_the_last_extent_of_the_image() {
+    require!("mkfs.xfs", "filefrag");
+    for kind in [Kind::Xfs, Kind::Btrfs] {
+        let fs = LoopFs::new(kind, 512);
+        let lower = one_lower(&fs);
+        let script = "truncate -s 2M $F; for n in $(seq 0 127); do \
+             dd if=/dev/urandom of=$F bs=4096 count=1 seek=$((2 * n)) conv=notrunc status=none; done; sync $F";
+        shell(&format!("F={}/file; {script}", lower.display()));
+        let extents = shell(&format!(
+            "filefrag -v {}/file | grep -c '^ *[0-9]*: '",
+            lower.display()
+        ));
+        assert_eq!(extents.trim(), "128", "{kind:?}");
+        let overlay = Overlay::mount(fs.path().as_path(), &[lower], &[], "");
+        let file = overlay.container().join("file");
+        let file = file.display();
+        shell(&format!("chmod 600 {file}; chmod 644 {file}; sync {file}"));
+        let untouched = check(&overlay, Options::default());
+        assert_eq!(
+            (untouched.changes.len(), untouched.cost.bytes_read),
+            (0, 0),
+            "{kind:?}"
+        );
+        shell(&format!(
+            "printf evil | dd of={file} bs=1 seek=1500000 conv=notrunc status=none; sync {file}"
+        ));
+        let measurement = check(&overlay, Options::default());
+        let expected = brute::compare(&overlay.image(), &overlay.container());
+        assert_eq!(expected.len(), 1);
+        assert_eq!(
+            brute::of_changes(&measurement.changes),
+            expected,
+            "{kind:?}"
+        );
+    }
+}
+
+/// Redirects that the kernel refuses to follow: the rest of the host is no part of any layer.
+#[test]
+fn redirects_that_lead_out_of_a_layer() {
+    require!("mkfs.ext4", "setfattr");
+    for redirect in [
+        "/../../../../../../etc",
+        "/..",
+        "..",
+        "../outside",
+        "a/b",
+        "//outside",
+    ] {
+        let fs = LoopFs::new(Kind::Ext4, 64);
+        let base = fs.path();
+        shell(&format!(
+            "cd {}; mkdir -p outside/d top/d bottom/x; echo secret > outside/d/secret
+             setfattr -n trusted.overlay.redirect -v {redirect} top/d",
+            base.display()
+        ));
+        let layers = [base.join("top"), base.join("bottom")];
+        let overlay = Overlay::mount(&base, &layers, &[], "");
+        shell(&format!(
+            "cd {}; echo new > x/new",
+            overlay.container().display()
+        ));
+        // The kernel itself cannot look the directory up.
+        assert!(!overlay.container().join("d").exists(), "{redirect}");
+        let from = overlay.upper().join("d");
+        shell(&format!(
+            "mkdir {0}; setfattr -n trusted.overlay.redirect -v {redirect} {0}",
+            from.display()
+        ));
+        let measurement = check(&overlay, Options::default());
+        let told = measurement
+            .gaps
+            .iter()
+            .find(|gap| gap.what.as_bytes() == b"/d");
+        let told = told.unwrap_or_else(|| panic!("{redirect}: {measurement:#?}"));
+        assert!(
+            told.why.contains("none that the kernel follows"),
+            "{}",
+            told.why
+        );
+        let paths: Vec<String> = measurement
+            .changes
+            .iter()
+            .map(|c| c.path.to_string())
+            .collect();
+        assert_eq!(paths, ["/x/new"], "{redirect}");
+    }
+}
+
 /// The mounts of this test: others run at the same time.
 fn own_mounts(fs: &LoopFs) -> Vec<String> {
     let all = run("cat", &["/proc/self/mountinfo"]);

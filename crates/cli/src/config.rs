@@ -102,7 +102,7 @@ fn read(path: &Path) -> Result<Option<Settings>, CliError> {
 }
 
 /// Parses the text of a file that lies in `directory`; relative paths in it begin there.
-fn parse(text: &str, directory: &Path) -> Result<Settings, YamlError> {
+pub(crate) fn parse(text: &str, directory: &Path) -> Result<Settings, YamlError> {
     // A file of comments alone is an empty one.
     if text
         .lines()

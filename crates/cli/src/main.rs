@@ -1,33 +1,5 @@
-//! `plimsoll`: tells from outside which files of a container differ from its image.
-//!
-//! ```text
-//! argv, PLIMSOLL_*, config.yaml -args, config-> Request -host::inspect-> Measurement
-//!   -core::policy-> Appraisal -core::report-> Container -render-> stdout or a file
-//! ```
-//!
-//! stdout carries data and stderr talk; the exit code is a promise (`plimsoll --help`).
+//! The program `plimsoll`: its library is what it does.
 
-mod args;
-mod commands;
-mod config;
-mod error;
-mod output;
-mod render;
-mod talk;
-mod targets;
-
-use std::process::ExitCode;
-
-use clap::Parser as _;
-
-fn main() -> ExitCode {
-    let cli = args::Cli::parse();
-    let talk = talk::Talk::new(cli.verbose, cli.quiet);
-    match commands::run(cli, &talk) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            talk.error(&error);
-            ExitCode::from(error::COULD_NOT_RUN)
-        }
-    }
+fn main() -> std::process::ExitCode {
+    plimsoll_cli::main()
 }

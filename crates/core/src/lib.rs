@@ -8,6 +8,8 @@
 //! Measurement -policy::appraise(measurement, policy, now)-> Appraisal -report-> Document
 //! ```
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod model;
 pub mod policy;
 pub mod report;

@@ -11,6 +11,8 @@
 
 mod freeze;
 pub mod fs;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod inspect;
 pub mod layers;
 pub mod measure;

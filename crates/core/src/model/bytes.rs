@@ -89,14 +89,15 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// Whether a terminal could be misled by this character: controls, bidirectional overrides and
-/// isolates, zero-width and other invisible characters, line and paragraph separators.
+/// isolates, zero-width and other invisible characters (Unicode's `Default_Ignorable_Code_Point`),
+/// line and paragraph separators.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 impl Serialize for Bytes {
@@ -182,6 +183,7 @@ mod tests {
             (b"\xff\xfe", "\\xff\\xfe"),
             ("\u{202e}gpj.exe".as_bytes(), "\\u{202e}gpj.exe"),
             ("zero\u{200b}width".as_bytes(), "zero\\u{200b}width"),
+            ("join\u{34f}er".as_bytes(), "join\\u{34f}er"),
             (b"back\\slash", "back\\\\slash"),
             ("gr\u{fc}n".as_bytes(), "gr\u{fc}n"),
         ] {

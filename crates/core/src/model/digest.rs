@@ -96,7 +96,9 @@ impl FromStr for Digest {
             .into_iter()
             .find(|a| a.as_str() == name)
             .ok_or_else(bad)?;
-        if hex.len() != 2 * algorithm.len_bytes() || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        // Lower case alone, as in the OCI image specification: a digest has one spelling.
+        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if hex.len() != 2 * algorithm.len_bytes() || !hex.bytes().all(is_digit) {
             return Err(bad());
         }
         let value: Vec<u8> = (0..hex.len())
@@ -219,6 +221,7 @@ mod tests {
             "",
             &text[..70],
             "sha256:+1",
+            &text.replace('a', "A"),
         ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }

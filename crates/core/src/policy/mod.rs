@@ -7,6 +7,7 @@
 mod appraise;
 mod class;
 mod parse;
+mod pattern;
 mod rule;
 
 pub use appraise::{Appraisal, Outcome, RUNTIME_RULE, appraise};

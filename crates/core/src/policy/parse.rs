@@ -25,7 +25,7 @@ use serde_saphyr::Spanned;
 use crate::model::{Aspect, ChangeKind, Timestamp, escape};
 use crate::yaml::{self, YamlError};
 
-use super::rule::is_rooted;
+use super::pattern::is_rooted;
 use super::{Action, Class, Lifetime, PathSet, Policy, Rule};
 
 /// Returns the error about `place`.
@@ -179,7 +179,7 @@ fn path_set(globs: Vec<Spanned<String>>, rooted: bool) -> Result<PathSet, YamlEr
     for glob in &globs {
         if rooted && !is_rooted(&glob.value) {
             let why = format!(
-                "\"{}\" matches no path: begin with / or **/",
+                "\"{}\" matches no path: begin with / or **/, and end without a slash",
                 escape(glob.value.as_bytes())
             );
             return Err(at(glob, why));
@@ -287,6 +287,21 @@ processes:
                 "rules:\n- name: a\n  paths:\n  - /ok\n  - '*.log'\n  action: deny\n",
                 5,
                 "begin with / or **/",
+            ),
+            (
+                "rules:\n- name: a\n  paths: ['**.key']\n  action: deny\n",
+                3,
+                "begin with / or **/",
+            ),
+            (
+                "rules:\n- name: a\n  paths:\n  - /etc/\n  action: deny\n",
+                4,
+                "end without a slash",
+            ),
+            (
+                "rules:\n- name: a\n  paths: ['/etc/**.conf']\n  action: deny\n",
+                3,
+                "** stands alone",
             ),
             (
                 "rules:\n- name: a\n  paths: ['/[']\n  action: deny\n",

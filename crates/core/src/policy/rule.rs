@@ -5,6 +5,7 @@ use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use crate::model::{Aspects, Change, ChangeKind, Code, Gap, Mount, MountOrigin, Timestamp};
 
 use super::Class;
+use super::pattern::ambiguity;
 
 /// What is accepted: an ordered list of rules for changes, and patterns for gaps, mounts and code.
 ///
@@ -157,9 +158,10 @@ impl Policy {
 
 /// A set of paths, given as globs.
 ///
-/// `*` and `?` stop at a slash, `**` does not, `{a,b}` and `[a-z]` are as in a shell, and a
-/// backslash takes a character literally. Names are matched as bytes, so a name that is no UTF-8
-/// can be matched by `*` too. `/etc/**` is what lies beneath `/etc`, without `/etc` itself.
+/// `*` and `?` stop at a slash, a `**` alone between slashes does not, `{a,b}` and `[a-z]` are as in
+/// a shell, and a backslash takes a character literally. Names are matched as bytes, so a name that is
+/// no UTF-8 can be matched by `*` too. `/etc/**` is what lies beneath `/etc`, without `/etc` itself;
+/// `/**` is everything, the root as well.
 #[derive(Debug, Clone, Default)]
 pub struct PathSet {
     globs: Vec<String>,
@@ -188,8 +190,12 @@ impl PathSet {
             let compiled = GlobBuilder::new(glob)
                 .literal_separator(true)
                 .backslash_escape(true)
+                .empty_alternates(true)
                 .build()
                 .map_err(|error| PathSetError::new(glob, error.kind()))?;
+            if let Some(why) = ambiguity(glob) {
+                return Err(PathSetError::new(glob, &why));
+            }
             builder.add(compiled);
         }
         let set = builder
@@ -215,14 +221,9 @@ impl PathSetError {
     fn new(glob: &str, why: &dyn std::fmt::Display) -> Self {
         Self {
             glob: crate::model::escape(glob.as_bytes()).into_owned(),
-            why: why.to_string(),
+            why: crate::model::escape(why.to_string().as_bytes()).into_owned(),
         }
     }
-}
-
-/// Returns whether `glob` can match a path inside a rootfs at all: those start with a slash.
-pub(super) fn is_rooted(glob: &str) -> bool {
-    glob.starts_with('/') || glob.starts_with("**")
 }
 
 #[cfg(test)]
@@ -254,6 +255,8 @@ mod tests {
             assert!(!logs.contains(outside), "{}", crate::model::escape(outside));
         }
         assert!(!PathSet::default().contains(b"/etc/passwd"));
+        let both = set(&["/etc/passwd{,-}"]);
+        assert!(both.contains(b"/etc/passwd") && both.contains(b"/etc/passwd-"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub fn subvolume(parent: &Dir, name: &[u8], path: PathBuf) -> Result<Subvolume, 
     match trees.entry(tree, dir, name)? {
         // What the directory shows there must be the subvolume: something may be mounted over it.
         Some(Location::Subvolume(id))
-            if trees.is_nested_in(id, tree)?
+            if trees.hangs_in(id, tree)?.is_some()
                 && parent.stat(name).map_err(TreeError::Io)?.ino == ROOT_DIRECTORY =>
         {
             Ok(Subvolume { id, path })

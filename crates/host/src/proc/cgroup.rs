@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::fs::read_small_bytes;
 
 /// Where the hierarchies are mounted.
-const ROOT: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 
 /// Deepest group beneath a container's own that is looked into. Groups are made by the container
 /// itself where it may.
@@ -45,7 +45,9 @@ pub(crate) fn own(pid: u32, id: &ContainerId) -> Result<Vec<Group>, String> {
         read_small_bytes(format!("/proc/{pid}/cgroup")).map_err(|e| format!("its cgroup: {e}"))?;
     let groups: Vec<Group> = parse(&text, id.as_str().as_bytes())
         .filter_map(|(controllers, path)| {
-            let dir = directory(controllers, path)?;
+            let dir = directories(controllers, path)
+                .into_iter()
+                .find(|dir| dir.join("cgroup.procs").exists())?;
             Some(Group {
                 controllers: controllers.to_vec(),
                 dir,
@@ -59,7 +61,10 @@ pub(crate) fn own(pid: u32, id: &ContainerId) -> Result<Vec<Group>, String> {
 }
 
 /// Returns controllers and path of each line that names the container.
-fn parse<'t>(text: &'t [u8], id: &'t [u8]) -> impl Iterator<Item = (&'t [u8], &'t [u8])> {
+pub(super) fn parse<'t>(
+    text: &'t [u8],
+    id: &'t [u8],
+) -> impl Iterator<Item = (&'t [u8], &'t [u8])> {
     text.split(|b| *b == b'\n').filter_map(move |line| {
         let mut fields = line.splitn(3, |b| *b == b':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
@@ -83,20 +88,26 @@ fn own_part<'p>(path: &'p [u8], id: &[u8]) -> &'p [u8] {
     path.get(..end).unwrap_or(path)
 }
 
-fn directory(controllers: &[u8], path: &[u8]) -> Option<PathBuf> {
-    let path = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
+/// Returns where the directory of a group may be.
+pub(super) fn directories(controllers: &[u8], path: &[u8]) -> Vec<PathBuf> {
+    // An absolute path would take the place of what it is joined to.
+    let leading = path.iter().take_while(|b| **b == b'/').count();
+    let path = Path::new(OsStr::from_bytes(path.get(leading..).unwrap_or_default()));
     let root = Path::new(ROOT);
     let hierarchies = match controllers {
         b"" => vec![root.to_owned(), root.join("unified")],
         _ => {
             let name = controllers.strip_prefix(b"name=").unwrap_or(controllers);
+            if name == b".." || name.contains(&b'/') {
+                return Vec::new();
+            }
             vec![root.join(OsStr::from_bytes(name))]
         }
     };
     hierarchies
         .into_iter()
         .map(|hierarchy| hierarchy.join(path))
-        .find(|dir| dir.join("cgroup.procs").exists())
+        .collect()
 }
 
 /// Lists who is in the container's groups, those beneath included.

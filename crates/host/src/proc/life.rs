@@ -35,18 +35,22 @@ pub(crate) fn life(pid: u32, id: &ContainerId) -> Life {
         (Ok(groups), Ok(stat)) => (groups, stat),
         (Err(life), _) | (_, Err(life)) => return life,
     };
-    let id = id.as_str().as_bytes();
-    let is_its = !id.is_empty() && groups.windows(id.len()).any(|window| window == id);
-    if is_its && !has_ended(&stat) {
+    if is_in_group_of(&groups, id) && !has_ended(&stat) {
         Life::Alive
     } else {
         Life::Gone
     }
 }
 
+/// Whether a `/proc/PID/cgroup` (cgroups(7)) names a container.
+pub(super) fn is_in_group_of(groups: &[u8], id: &ContainerId) -> bool {
+    let id = id.as_str().as_bytes();
+    !id.is_empty() && groups.windows(id.len()).any(|window| window == id)
+}
+
 /// Whether `/proc/PID/stat` (proc_pid_stat(5)) is that of a process that ended and that nobody has
 /// waited for yet. One whose first thread alone ended has more threads.
-fn has_ended(stat: &[u8]) -> bool {
+pub(super) fn has_ended(stat: &[u8]) -> bool {
     // The name before the last parenthesis can hold anything.
     let Some(end) = stat.iter().rposition(|b| *b == b')') else {
         return false;

@@ -1,5 +1,6 @@
 //! Executable memory of a process (`/proc/PID/maps`, proc_pid_maps(5)).
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read as _};
 
 /// A mapping of a file that the process can execute.
@@ -25,6 +26,8 @@ pub(crate) fn executable(pid: u32) -> std::io::Result<Vec<Mapping>> {
     let file = std::fs::File::open(format!("/proc/{pid}/maps"))?;
     let mut reader = BufReader::new(file.take(BYTES_MAX));
     let mut mappings: Vec<Mapping> = Vec::new();
+    // A process may map tens of thousands of files.
+    let mut known = HashSet::new();
     let mut line = Vec::new();
     let mut total = 0;
     loop {
@@ -43,7 +46,7 @@ pub(crate) fn executable(pid: u32) -> std::io::Result<Vec<Mapping>> {
             ));
         }
         if let Some(mapping) = parse(&line)
-            && !mappings.iter().any(|known| known.file == mapping.file)
+            && known.insert(mapping.file.clone())
         {
             mappings.push(mapping);
         }
@@ -51,7 +54,7 @@ pub(crate) fn executable(pid: u32) -> std::io::Result<Vec<Mapping>> {
 }
 
 /// Returns the mapping of a line, when it is executable and of a file.
-fn parse(line: &[u8]) -> Option<Mapping> {
+pub(super) fn parse(line: &[u8]) -> Option<Mapping> {
     let mut fields = line.splitn(4, |b| *b == b' ');
     let (range, permissions, _offset, file) = (
         fields.next()?,

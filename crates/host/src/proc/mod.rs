@@ -2,6 +2,8 @@
 //! look, which files their code comes from.
 
 pub(crate) mod cgroup;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod life;
 pub(crate) mod maps;
 pub mod mountinfo;

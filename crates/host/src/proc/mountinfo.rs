@@ -116,8 +116,9 @@ impl OverlayMount {
                     mount.lower = groups.next().unwrap_or_default();
                     mount.data_only = groups.flatten().collect();
                 }
-                b"lowerdir+" => mount.lower.push(strip_backslashes(value)),
-                b"datadir+" => mount.data_only.push(strip_backslashes(value)),
+                // Of these two the kernel takes the value as it is: a backslash is part of the name.
+                b"lowerdir+" => mount.lower.push(value.to_vec()),
+                b"datadir+" => mount.data_only.push(value.to_vec()),
                 b"upperdir" => mount.upper = Some(strip_backslashes(value)),
                 b"workdir" => mount.work = Some(strip_backslashes(value)),
                 b"userxattr" => mount.userxattr = true,
@@ -193,6 +194,13 @@ mod tests {
             OverlayMount::decode(b"rw,lowerdir+=/one,lowerdir+=/two,datadir+=/three,upperdir=/u");
         assert_eq!(mount.lower, [b"/one".to_vec(), b"/two".to_vec()]);
         assert_eq!(mount.data_only, [b"/three".to_vec()]);
+        // As Linux 6.18 prints an overlay of /x\:y with two lists of lowers.
+        let mount = OverlayMount::decode(
+            b"rw,lowerdir+=/x\\134:y/l,datadir+=/x\\134:y/d,upperdir=/x\\134\\134\\134:y/u",
+        );
+        assert_eq!(mount.lower, [b"/x\\:y/l".to_vec()]);
+        assert_eq!(mount.data_only, [b"/x\\:y/d".to_vec()]);
+        assert_eq!(mount.upper.as_deref(), Some(&b"/x\\:y/u"[..]));
     }
 
     #[test]

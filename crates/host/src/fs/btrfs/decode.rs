@@ -110,7 +110,7 @@ fn all<'b, T: 'b>(
 pub(crate) fn inode_refs(data: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     all(data, |data| {
         let end = 10 + usize::from(u16_at(data, 8)?);
-        Some((data.get(10..end)?, data.get(end..)?))
+        Some((name(data.get(10..end)?)?, data.get(end..)?))
     })
 }
 
@@ -118,14 +118,26 @@ pub(crate) fn inode_refs(data: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
 pub(crate) fn inode_extrefs(data: &[u8]) -> impl Iterator<Item = Option<(u64, &[u8])>> {
     all(data, |data| {
         let end = 18 + usize::from(u16_at(data, 16)?);
-        Some(((u64_at(data, 0)?, data.get(18..end)?), data.get(end..)?))
+        let name = name(data.get(18..end)?)?;
+        Some(((u64_at(data, 0)?, name), data.get(end..)?))
     })
 }
 
-/// The directory and the name in a ROOT_REF item, where a nested subvolume hangs.
+/// The directory and the name in a ROOT_REF or ROOT_BACKREF item, where a nested subvolume hangs.
 pub(crate) fn root_ref(data: &[u8]) -> Option<(u64, &[u8])> {
-    let length = usize::from(u16_at(data, 16)?);
-    Some((u64_at(data, 0)?, data.get(18..18 + length)?))
+    let found = data.get(18..)?;
+    let whole = found.len() == usize::from(u16_at(data, 16)?);
+    Some((u64_at(data, 0)?, name(found).filter(|_| whole)?))
+}
+
+/// Returns a name if it can be one component of a path: on a disk that was tampered with it may be
+/// anything, and in a path lead elsewhere.
+fn name(name: &[u8]) -> Option<&[u8]> {
+    /// `BTRFS_NAME_LEN`.
+    const LONGEST: usize = 255;
+    let special = name.is_empty() || name == b"." || name == b"..";
+    let good = !special && name.len() <= LONGEST && !name.iter().any(|b| [0, b'/'].contains(b));
+    good.then_some(name)
 }
 
 /// Where a directory entry leads.
@@ -137,16 +149,35 @@ pub(crate) enum Location {
     Subvolume(u64),
 }
 
-/// `struct btrfs_dir_item`: one entry of DIR_ITEM, DIR_INDEX or XATTR_ITEM.
+/// An entry of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirEntry<'b> {
     pub(crate) location: Option<Location>,
     pub(crate) name: &'b [u8],
-    pub(crate) value: &'b [u8],
 }
 
-/// The entries of one item: several where names have one hash.
+/// The entries in a DIR_ITEM or DIR_INDEX item: several where names have one hash.
 pub(crate) fn dir_entries(data: &[u8]) -> impl Iterator<Item = Option<DirEntry<'_>>> {
+    let mut good = true;
+    dir_items(data)
+        .map(|item| {
+            let (location, found, _) = item?;
+            let name = name(found)?;
+            Some(DirEntry { location, name })
+        })
+        .take_while(move |entry| std::mem::replace(&mut good, entry.is_some()))
+}
+
+/// The extended attributes in an XATTR_ITEM item: names and values.
+pub(crate) fn xattrs(data: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>> {
+    dir_items(data).map(|item| {
+        let (_, name, value) = item?;
+        Some((name, value))
+    })
+}
+
+/// Every `struct btrfs_dir_item` in an item: where it leads, its name and its value.
+fn dir_items(data: &[u8]) -> impl Iterator<Item = Option<(Option<Location>, &[u8], &[u8])>> {
     const NAME_AT: usize = 30;
     all(data, |data| {
         let objectid = u64_at(data, 0)?;
@@ -157,12 +188,8 @@ pub(crate) fn dir_entries(data: &[u8]) -> impl Iterator<Item = Option<DirEntry<'
         };
         let value_at = NAME_AT + usize::from(u16_at(data, 27)?);
         let end = value_at + usize::from(u16_at(data, 25)?);
-        let entry = DirEntry {
-            location,
-            name: data.get(NAME_AT..value_at)?,
-            value: data.get(value_at..end)?,
-        };
-        Some((entry, data.get(end..)?))
+        let (name, value) = (data.get(NAME_AT..value_at)?, data.get(value_at..end)?);
+        Some(((location, name, value), data.get(end..)?))
     })
 }
 
@@ -260,7 +287,12 @@ pub(crate) struct Root {
 }
 
 impl Root {
+    /// `None` as well where a kernel wrote it last that did not know the fields after the second
+    /// generation: then they mean nothing (`btrfs_read_root_item` in `fs/btrfs/root-tree.c`).
     pub(crate) fn decode(data: &[u8]) -> Option<Self> {
+        if u64_at(data, 160)? != u64_at(data, 239)? {
+            return None;
+        }
         let uuid = |at: usize| {
             data.get(at..at + 16)
                 .and_then(|bytes| bytes.try_into().ok())
@@ -427,8 +459,13 @@ mod tests {
         assert_eq!(inode.ctime, time(offset_of!(I, ctime)));
         assert_eq!(inode.mtime, time(offset_of!(I, mtime)));
 
-        let root = Root::decode(&data).unwrap();
         type R = btrfs_root_item;
+        assert_eq!(Root::decode(&data), None);
+        let mut item = data.clone();
+        let generation = offset_of!(R, generation);
+        let second = offset_of!(R, generation_v2);
+        item.copy_within(generation..generation + 8, second);
+        let root = Root::decode(&item).unwrap();
         assert_eq!(root.generation, field!(R, 8, generation));
         assert_eq!(u64::from(root.refs), field!(R, 4, refs));
         assert_eq!(usize::from(root.uuid[0]), offset_of!(R, uuid) & 0xff);

@@ -1,6 +1,10 @@
 //! The trees of a Btrfs file system, read through its search ioctl.
 
 pub(crate) mod decode;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod memory;
 mod runs;
 mod search;
 

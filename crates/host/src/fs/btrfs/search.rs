@@ -1,7 +1,7 @@
 //! Reading the trees of one Btrfs file system, through a directory that is in none of those compared.
 
 use std::ops::ControlFlow;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use plimsoll_syscall::btrfs::{SearchBuffer, SearchKey};
 use rustix::io::Errno;
@@ -18,7 +18,7 @@ use crate::fs::Dir;
 const ROOT_TREE: u64 = 1;
 
 /// Bytes of items that one search may return.
-const BUFFER: usize = 256 << 10;
+pub(super) const BUFFER: usize = 256 << 10;
 
 /// A name: the number of the directory that it is in, and itself.
 type Name = (u64, Box<[u8]>);
@@ -26,20 +26,43 @@ type Name = (u64, Box<[u8]>);
 /// A key of an item: object, type, offset.
 pub(crate) type Key = (u64, u8, u64);
 
+/// What answers a search: the kernel, or trees in memory where hostile ones are tried.
+pub(super) trait Search: std::fmt::Debug {
+    /// Searches for items and returns how many were found, as [`SearchBuffer::search`] does.
+    fn search(&mut self, fd: BorrowedFd<'_>, key: &SearchKey) -> rustix::io::Result<u32>;
+
+    /// Returns the bytes of the items last found, and perhaps others after them.
+    fn items(&self) -> &[u8];
+}
+
+impl Search for SearchBuffer {
+    fn search(&mut self, fd: BorrowedFd<'_>, key: &SearchKey) -> rustix::io::Result<u32> {
+        SearchBuffer::search(self, fd, key)
+    }
+
+    fn items(&self) -> &[u8] {
+        SearchBuffer::items(self)
+    }
+}
+
 /// A way to read all trees of a file system.
 #[derive(Debug)]
 pub(crate) struct Trees<'s> {
     anchor: &'s Dir,
-    buffer: SearchBuffer,
+    source: Box<dyn Search>,
     runs: Runs,
     items_read: u64,
 }
 
 impl<'s> Trees<'s> {
     pub(crate) fn new(anchor: &'s Dir) -> Self {
+        Self::over(anchor, Box::new(SearchBuffer::new(BUFFER)))
+    }
+
+    pub(super) fn over(anchor: &'s Dir, source: Box<dyn Search>) -> Self {
         Self {
             anchor,
-            buffer: SearchBuffer::new(BUFFER),
+            source,
             runs: Runs::default(),
             items_read: 0,
         }
@@ -77,7 +100,7 @@ impl<'s> Trees<'s> {
         };
         loop {
             let count = self
-                .buffer
+                .source
                 .search(self.anchor.as_fd(), &key)
                 .map_err(|errno| explain(errno, tree))?;
             if count == 0 {
@@ -85,7 +108,7 @@ impl<'s> Trees<'s> {
             }
             let mut seen = 0;
             let mut last = None;
-            for item in decode::items(self.buffer.items(), count) {
+            for item in decode::items(self.source.items(), count) {
                 seen += 1;
                 self.items_read += 1;
                 last = Some((item.objectid, item.kind, item.offset));
@@ -121,11 +144,11 @@ impl<'s> Trees<'s> {
                 max_items: self.runs.wanted(tree, min),
             };
             let count = self
-                .buffer
+                .source
                 .search(self.anchor.as_fd(), &key)
                 .map_err(|errno| explain(errno, tree))?;
             let mut run = Run::new(tree, min);
-            for item in decode::items(self.buffer.items(), count) {
+            for item in decode::items(self.source.items(), count) {
                 run.push(&item);
             }
             if run.len() as u64 != u64::from(count) {
@@ -209,12 +232,55 @@ impl<'s> Trees<'s> {
         Ok(found)
     }
 
-    /// Whether `child` hangs in `parent`. A snapshot copies the entry of a subvolume that was nested
-    /// in its source, but not the subvolume: there the entry shows as an empty directory.
-    pub(crate) fn is_nested_in(&mut self, child: u64, parent: u64) -> Result<bool, TreeError> {
-        Ok(self
-            .one(ROOT_TREE, (child, ROOT_BACKREF, parent), |_| Some(()))?
-            .is_some())
+    /// Returns where the subvolume `child` hangs in `parent`: a directory and a name; `None` when it does
+    /// not. A snapshot copies the entry of a subvolume that was nested in its source, but not the
+    /// subvolume: there the entry shows as an empty directory.
+    ///
+    /// # Errors
+    /// [`TreeError::Undecodable`] as well when it hangs in another one at once, which none can.
+    pub(crate) fn hangs_in(&mut self, child: u64, parent: u64) -> Result<Option<Name>, TreeError> {
+        let mut hangs = None;
+        let mut count = 0;
+        let mut odd = false;
+        let range = ((child, ROOT_BACKREF, 0), (child, ROOT_BACKREF, u64::MAX));
+        self.each(ROOT_TREE, range, 0, 2, |item| {
+            count += 1;
+            if item.offset == parent {
+                hangs = decode::root_ref(item.data).map(|(dir, name)| (dir, name.into()));
+                odd |= hangs.is_none();
+            }
+            ControlFlow::Continue(())
+        })?;
+        if odd || count > 1 {
+            Err(TreeError::Undecodable(ROOT_TREE))
+        } else {
+            Ok(hangs)
+        }
+    }
+
+    /// Whether a directory's own record of its names has this one, and no other: it can have but one.
+    /// The record may be as an earlier search found it.
+    pub(crate) fn is_only_name(
+        &mut self,
+        tree: u64,
+        inode: u64,
+        (parent, name): (u64, &[u8]),
+    ) -> Result<bool, TreeError> {
+        let mut only = false;
+        let mut first = true;
+        let range = ((inode, INODE_REF, 0), (inode, INODE_EXTREF, u64::MAX));
+        self.each_near(tree, range, 2, |item| {
+            only = first
+                && item.kind == INODE_REF
+                && item.offset == parent
+                && decode::inode_refs(item.data).eq([Some(name)]);
+            first = false;
+            match only {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        Ok(only)
     }
 
     /// Returns where subvolumes hang in a subvolume: directories and names.

@@ -137,7 +137,7 @@ fn changed_since(
         (ROOT_DIRECTORY, 0, 0),
         (LAST_FREE_OBJECTID, u8::MAX, u64::MAX),
     );
-    trees.each(tree, everything, base + 1, u32::MAX, |item| {
+    trees.each(tree, everything, base.saturating_add(1), u32::MAX, |item| {
         let newer = match item.kind {
             INODE_ITEM => Inode::decode(item.data).map(|inode| {
                 if inode.generation > base {

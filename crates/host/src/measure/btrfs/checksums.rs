@@ -36,6 +36,12 @@ impl Checksums {
         Ok(Self { info })
     }
 
+    /// The checksums of trees in memory.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn with(info: FsInfo) -> Self {
+        Self { info }
+    }
+
     /// Returns the number of bytes that one checksum covers.
     pub(super) fn sector(&self) -> u64 {
         u64::from(self.info.sector_size)
@@ -97,7 +103,9 @@ impl Checksums {
             let skip = index((next - item.offset) / sector).saturating_mul(width);
             let wanted = index((end - next).div_ceil(sector)).saturating_mul(width);
             let have = item.data.get(skip..).unwrap_or_default();
-            let have = have.get(..wanted.min(have.len())).unwrap_or_default();
+            // Whole ones: what is left of a torn item would shift all that follow.
+            let whole = have.len() / width * width;
+            let have = have.get(..wanted.min(whole)).unwrap_or_default();
             sums.extend_from_slice(have);
             next += (have.len() / width) as u64 * sector;
             if next >= end {

@@ -9,6 +9,10 @@ use crate::measure::Trouble;
 /// `BTRFS_MAX_UNCOMPRESSED`).
 pub(super) const MAX_COMPRESSED: u64 = 128 << 10;
 
+/// Largest window of a zstd frame, as a power of two (`ZSTD_BTRFS_MAX_WINDOWLOG`): a frame may ask for
+/// a thousand times as much memory, and no kernel would read it.
+const WINDOW_LOG_MAX: u32 = 17;
+
 const NONE: u8 = 0;
 const ZLIB: u8 = 1;
 const ZSTD: u8 = 3;
@@ -34,9 +38,10 @@ pub(super) fn decompress(
                 .map_err(failed)?;
         }
         ZSTD => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(bytes)
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)
                 .map_err(failed)?
                 .single_frame();
+            decoder.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
             decoder.take(limit).read_to_end(&mut out).map_err(failed)?;
         }
         _ => return Err(Unreadable::NotSupported),

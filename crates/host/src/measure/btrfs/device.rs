@@ -65,14 +65,24 @@ pub(super) struct Devices {
 const REMEMBERED: usize = 4;
 
 /// Where a logical address is on disk.
-struct Copies {
+#[derive(Debug)]
+pub(super) struct Copies {
     /// Device and offset on it, of each copy.
-    at: Vec<(u64, u64)>,
+    pub(super) at: Vec<(u64, u64)>,
     /// Bytes that lie there in one piece.
-    contiguous: u64,
+    pub(super) contiguous: u64,
 }
 
 impl Devices {
+    /// No devices, beneath trees in memory.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn none(checksums: Checksums) -> Self {
+        Self {
+            checksums: Some(checksums),
+            ..Self::default()
+        }
+    }
+
     /// Returns the checksums of the file system.
     pub(super) fn checksums(&mut self, trees: &Trees<'_>) -> Result<Checksums, Trouble> {
         match self.checksums {
@@ -281,21 +291,26 @@ fn open_device(trees: &Trees<'_>, id: u64) -> Result<OwnedFd, Unreadable> {
 /// Whether the superblock says that this is the device looked for: the kernel knows a device by the
 /// path that it had when it was found, which may lead elsewhere by now, or here.
 fn is_device_of(fd: &OwnedFd, id: u64, uuid: &[u8; 16]) -> Result<bool, Unreadable> {
-    // `struct btrfs_super_block` and its `dev_item` in include/uapi/linux/btrfs_tree.h.
     const SUPERBLOCK_AT: u64 = 64 << 10;
+    let mut block = Vec::new();
+    read_direct(fd, SUPERBLOCK_AT, 4096, &mut block)?;
+    Ok(is_superblock_of(&block, id, uuid))
+}
+
+/// Whether a block is the superblock of this device (`struct btrfs_super_block` and its `dev_item` in
+/// include/uapi/linux/btrfs_tree.h).
+pub(super) fn is_superblock_of(block: &[u8], id: u64, uuid: &[u8; 16]) -> bool {
     const MAGIC_AT: usize = 64;
     const DEVICE_AT: usize = 201;
     const UUID_AT: usize = DEVICE_AT + 66;
-    let mut block = Vec::new();
-    read_direct(fd, SUPERBLOCK_AT, 4096, &mut block)?;
-    Ok(block.get(MAGIC_AT..MAGIC_AT + 8) == Some(b"_BHRfS_M")
+    block.get(MAGIC_AT..MAGIC_AT + 8) == Some(b"_BHRfS_M")
         && block.get(DEVICE_AT..DEVICE_AT + 8) == Some(&id.to_le_bytes())
-        && block.get(UUID_AT..UUID_AT + 16) == Some(uuid))
+        && block.get(UUID_AT..UUID_AT + 16) == Some(uuid)
 }
 
 /// Returns where a place in a chunk is (`btrfs_map_block` in `fs/btrfs/volumes.c`); `None` when the
 /// chunk does not reach so far.
-fn copies_in(chunk: &Chunk, at: u64) -> Option<Result<Copies, Unreadable>> {
+pub(super) fn copies_in(chunk: &Chunk, at: u64) -> Option<Result<Copies, Unreadable>> {
     const RAID0: u64 = 1 << 3;
     const RAID10: u64 = 1 << 6;
     const RAID56: u64 = 1 << 7 | 1 << 8;

@@ -15,6 +15,8 @@ mod compression;
 mod content;
 mod device;
 mod extents;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod names;
 mod reference;
 mod steady;
@@ -40,6 +42,9 @@ pub use self::steady::Moved;
 
 /// Items asked for at once.
 const BATCH: u32 = 4096;
+
+/// Tries to find out where an entry leads that is moved meanwhile.
+const TRIES: usize = 5;
 
 /// A container's subvolume against its image's.
 #[derive(Debug)]
@@ -106,6 +111,17 @@ impl<'s> BtrfsPair<'s> {
         // syncfs walks dirty inodes; BTRFS_IOC_SYNC misses pages that were dirtied without a reservation.
         let looked_at = snapshot.map_or(container.id, |snapshot| snapshot.id);
         let start = Start::flush(&mut trees, looked_at, || rustix::fs::syncfs(anchor))?;
+        Self::over((trees, start), image, container, snapshot, scope, confirm)
+    }
+
+    fn over(
+        (mut trees, start): (Trees<'s>, Start),
+        image: &Subvolume,
+        container: &Subvolume,
+        snapshot: Option<&Subvolume>,
+        scope: Scope,
+        confirm: Confirm,
+    ) -> Result<Self, Trouble> {
         let mut root = |subvolume: &Subvolume| -> Result<Root, Trouble> {
             trees
                 .root(subvolume.id)?
@@ -137,7 +153,7 @@ impl<'s> BtrfsPair<'s> {
             }
         };
         Ok(Self {
-            anchor,
+            anchor: trees.anchor(),
             trees,
             devices: Devices::default(),
             image: image.id,
@@ -197,6 +213,14 @@ impl<'s> BtrfsPair<'s> {
     }
 }
 
+/// What an entry of a directory leads to.
+enum Found {
+    /// This object; `None` when it is gone.
+    There(Option<Node>),
+    /// Something that is another directory's, or has another name, by its own record.
+    Elsewhere,
+}
+
 /// Number of the empty directory that stands where a snapshot lacks a nested subvolume
 /// (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID`).
 const PLACEHOLDER: u64 = 2;
@@ -231,42 +255,26 @@ impl Pair for BtrfsPair<'_> {
         if !dir.file_type.has_entries() || dir.number == PLACEHOLDER {
             return Ok(None);
         }
-        match self.trees.entry(dir.tree, dir.number, name)? {
-            None => Ok(None),
-            Some(Location::Inode(number)) => {
-                let node = self.node(dir.tree, number)?;
-                if side == Side::Container {
-                    let made = |node: &&Node| node.item.generation > self.base;
-                    self.made_here = node.as_ref().filter(made).map(|node| node.number);
-                } else if let Some(made) = self.made_here.take() {
-                    self.replaced.insert(made);
+        for _ in 0..TRIES {
+            let found = match self.trees.entry(dir.tree, dir.number, name)? {
+                None => return Ok(None),
+                Some(Location::Inode(number)) => self.inode_at(dir, name, number)?,
+                Some(Location::Subvolume(id)) => self.subvolume_at(dir, name, id)?,
+            };
+            match found {
+                Found::There(node) => {
+                    self.note(side, node.as_ref());
+                    return Ok(node);
                 }
-                // Where everything is looked at, the search has told which ones changed.
-                if let Some(node) = &node
-                    && side == Side::Image
-                    && self.candidates.is_none()
-                    && node.item.transid > self.base
-                {
-                    self.moved.push(number);
-                }
-                Ok(node)
-            }
-            Some(Location::Subvolume(id)) => {
-                let parent = if dir.tree == self.container {
-                    self.nesting
-                } else {
-                    dir.tree
-                };
-                if !self.trees.is_nested_in(id, parent)? {
-                    return Ok(Some(placeholder(dir)));
-                }
-                let root = self.node(id, ROOT_DIRECTORY)?;
-                Ok(root.map(|root| Node {
-                    file_type: FileType::Subvolume,
-                    ..root
-                }))
+                // It may have been moved between the searches.
+                Found::Elsewhere => self.trees.refresh(),
             }
         }
+        Err(Trouble(
+            "its own record of its name says that it is elsewhere: it is moved about, or the file \
+             system is damaged"
+                .into(),
+        ))
     }
 
     fn proven_same(&self, image: &Node, container: &Node) -> bool {
@@ -333,9 +341,9 @@ impl Pair for BtrfsPair<'_> {
         );
         let mut odd = false;
         self.trees.each_near(node.tree, range, BATCH, |item| {
-            for entry in decode::dir_entries(item.data) {
+            for entry in decode::xattrs(item.data) {
                 match entry {
-                    Some(entry) => xattrs.push((entry.name.into(), entry.value.into())),
+                    Some((name, value)) => xattrs.push((name.into(), value.into())),
                     None => odd = true,
                 }
             }
@@ -407,6 +415,62 @@ impl Pair for BtrfsPair<'_> {
 }
 
 impl BtrfsPair<'_> {
+    /// Notes of an inode that was looked up what tells, in the end, whether anything moved.
+    fn note(&mut self, side: Side, node: Option<&Node>) {
+        if side == Side::Container {
+            let made = |node: &&Node| node.item.generation > self.base;
+            self.made_here = node.filter(made).map(|node| node.number);
+            return;
+        }
+        if let Some(made) = self.made_here.take() {
+            self.replaced.insert(made);
+        }
+        // Where everything is looked at, the search has told which ones changed.
+        if let Some(node) = node
+            && self.candidates.is_none()
+            && node.tree == self.image
+            && node.item.transid > self.base
+        {
+            self.moved.push(node.number);
+        }
+    }
+
+    /// Returns the inode that an entry leads to. A directory must have that name alone, as its own record
+    /// says: on a disk that was tampered with, directories in each other would have no end.
+    fn inode_at(&mut self, dir: &Node, name: &[u8], number: u64) -> Result<Found, Trouble> {
+        let node = self.node(dir.tree, number)?;
+        let there = match &node {
+            Some(node) if node.file_type.has_entries() => {
+                let name = (dir.number, name);
+                number != ROOT_DIRECTORY && self.trees.is_only_name(dir.tree, number, name)?
+            }
+            _ => true,
+        };
+        Ok(match there {
+            true => Found::There(node),
+            false => Found::Elsewhere,
+        })
+    }
+
+    /// Returns the root of the subvolume that an entry leads to, or what stands for it.
+    fn subvolume_at(&mut self, dir: &Node, name: &[u8], id: u64) -> Result<Found, Trouble> {
+        let in_container = dir.tree == self.container;
+        let parent = if in_container { self.nesting } else { dir.tree };
+        let Some((parent_dir, own_name)) = self.trees.hangs_in(id, parent)? else {
+            return Ok(Found::There(Some(placeholder(dir))));
+        };
+        // It may have been moved since the snapshot was made that is looked at.
+        let in_snapshot = in_container && self.nesting != self.container;
+        if !in_snapshot && (parent_dir, &own_name[..]) != (dir.number, name) {
+            return Ok(Found::Elsewhere);
+        }
+        let root = self.node(id, ROOT_DIRECTORY)?;
+        Ok(Found::There(root.map(|root| Node {
+            file_type: FileType::Subvolume,
+            ..root
+        })))
+    }
+
     fn target(&mut self, node: &Node) -> Result<Bytes, Trouble> {
         let extent =
             self.trees

@@ -73,13 +73,14 @@ impl BtrfsPair<'_> {
         let mut newer = false;
         let range = ((number, EXTENT_DATA, 0), (number, EXTENT_DATA, u64::MAX));
         let (image, base) = (self.image, self.base);
-        self.trees.each(image, range, base + 1, BATCH, |item| {
-            newer = FileExtent::decode(item.data).is_none_or(|extent| extent.generation > base);
-            match newer {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        })?;
+        self.trees
+            .each(image, range, base.saturating_add(1), BATCH, |item| {
+                newer = FileExtent::decode(item.data).is_none_or(|extent| extent.generation > base);
+                match newer {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            })?;
         Ok(newer)
     }
 }

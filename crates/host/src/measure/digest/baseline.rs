@@ -226,7 +226,7 @@ fn unreadable(path: &RootPath, trouble: Trouble) -> BaselineError {
     }
 }
 
-fn line(out: &mut dyn Write, value: &impl Serialize) -> Result<u64, BaselineError> {
+pub(super) fn line(out: &mut dyn Write, value: &impl Serialize) -> Result<u64, BaselineError> {
     let mut text = serde_json::to_vec(value).map_err(std::io::Error::from)?;
     text.push(b'\n');
     out.write_all(&text)?;

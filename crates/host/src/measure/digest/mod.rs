@@ -5,6 +5,8 @@
 //! every file is read, whatever its identity, its size or its times say.
 
 pub mod baseline;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod hash;
 mod pool;
 pub mod stored;

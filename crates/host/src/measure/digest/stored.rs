@@ -6,13 +6,14 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use plimsoll_core::model::{
-    Algorithm, Attributes, Bytes, DiffId, Digest, FileType, RootPath, Timestamp,
+    Algorithm, Attributes, Bytes, DiffId, Digest, FileType, RootPath, Timestamp, escape,
 };
 
 use super::Readable;
 use super::baseline::{BaselineError, Header, Line, VERSION};
 use super::pool::{Job, Pool, Subject};
 use crate::fs::Stat;
+use crate::measure::walk::PATH_LIMIT;
 use crate::measure::{Content, Listing, Names, Pair, Side, Trouble};
 
 /// Longest line that is read, in bytes: a path, a target and 64 KiB of attributes in base64.
@@ -21,10 +22,22 @@ const LINE_LIMIT: u64 = 4 << 20;
 /// An object of a stored baseline.
 #[derive(Debug)]
 pub struct Entry {
-    attributes: Attributes,
-    xattrs: Vec<(Bytes, Bytes)>,
-    digest: Option<Digest>,
-    children: BTreeMap<Box<[u8]>, Rc<Entry>>,
+    pub(super) attributes: Attributes,
+    pub(super) xattrs: Vec<(Bytes, Bytes)>,
+    pub(super) digest: Option<Digest>,
+    pub(super) children: BTreeMap<Box<[u8]>, Rc<Entry>>,
+}
+
+impl Drop for Entry {
+    /// Takes the tree down level by level: how deep it is was a container's choice, and the stack is not.
+    fn drop(&mut self) {
+        let mut todo: Vec<Rc<Self>> = std::mem::take(&mut self.children).into_values().collect();
+        while let Some(child) = todo.pop() {
+            if let Ok(mut child) = Rc::try_unwrap(child) {
+                todo.extend(std::mem::take(&mut child.children).into_values());
+            }
+        }
+    }
 }
 
 /// A stored baseline as the image's side, and a tree as the container's.
@@ -47,12 +60,16 @@ pub enum Node<N> {
     Live(N),
 }
 
-impl<P: Readable> BaselinePair<P> {
-    /// Reads a baseline; the tree's own image side is not looked at.
-    ///
-    /// # Errors
-    /// [`BaselineError`] when it cannot be read or is not a baseline.
-    pub fn read(stored: &mut dyn BufRead, tree: P, jobs: usize) -> Result<Self, BaselineError> {
+/// A baseline as it was read.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) algorithm: Algorithm,
+    pub(super) root: Entry,
+}
+
+impl Stored {
+    /// Reads a baseline.
+    pub(super) fn read(stored: &mut dyn BufRead) -> Result<Self, BaselineError> {
         let malformed = |line, why: String| BaselineError::Malformed { line, why };
         let mut number = 0;
         let mut next = |number: &mut u64| -> Result<Option<Vec<u8>>, BaselineError> {
@@ -77,19 +94,33 @@ impl<P: Readable> BaselinePair<P> {
                 ),
             ));
         }
-        let mut builder = Builder::default();
+        let mut builder = Builder::new(header.algorithm);
         while let Some(text) = next(&mut number)? {
-            let line: Line =
-                serde_json::from_slice(&text).map_err(|e| malformed(number, e.to_string()))?;
+            let line: Line = serde_json::from_slice(&text)
+                .map_err(|e| malformed(number, escape(e.to_string().as_bytes()).into_owned()))?;
             builder.add(line).map_err(|why| malformed(number, why))?;
         }
         let root = builder
             .root
             .ok_or_else(|| malformed(number, "it has no root".into()))?;
         Ok(Self {
+            algorithm: header.algorithm,
+            root,
+        })
+    }
+}
+
+impl<P: Readable> BaselinePair<P> {
+    /// Reads a baseline; the tree's own image side is not looked at.
+    ///
+    /// # Errors
+    /// [`BaselineError`] when it cannot be read or is not a baseline.
+    pub fn read(stored: &mut dyn BufRead, tree: P, jobs: usize) -> Result<Self, BaselineError> {
+        let Stored { algorithm, root } = Stored::read(stored)?;
+        Ok(Self {
             tree,
             root: Rc::new(root),
-            algorithm: header.algorithm,
+            algorithm,
             pool: Pool::new(jobs),
             next_ticket: 0,
             bytes_read: 0,
@@ -98,13 +129,21 @@ impl<P: Readable> BaselinePair<P> {
 }
 
 /// Builds the tree from entries in the order of their paths.
-#[derive(Default)]
 struct Builder {
+    algorithm: Algorithm,
     root: Option<Entry>,
     last: Option<RootPath>,
 }
 
 impl Builder {
+    fn new(algorithm: Algorithm) -> Self {
+        Self {
+            algorithm,
+            root: None,
+            last: None,
+        }
+    }
+
     fn add(&mut self, line: Line) -> Result<(), String> {
         if self.last.as_ref().is_some_and(|last| *last >= line.path) {
             return Err(format!("{} is not after the entry before it", line.path));
@@ -114,6 +153,16 @@ impl Builder {
                 "{} must have a digest if, and only if, it is a regular file",
                 line.path
             ));
+        }
+        if line.digest.is_some_and(|d| d.algorithm() != self.algorithm) {
+            return Err(format!(
+                "{} has a digest that is not of {}",
+                line.path,
+                self.algorithm.as_str()
+            ));
+        }
+        if line.path.as_bytes().len() > PATH_LIMIT {
+            return Err(format!("a path is longer than {PATH_LIMIT} bytes"));
         }
         let depth = line.path.components().count();
         let name: Box<[u8]> = line.path.components().last().unwrap_or_default().into();
@@ -156,6 +205,7 @@ impl Builder {
                     .children
                     .get_mut(&parent)
                     .and_then(Rc::get_mut)
+                    .filter(|parent| parent.attributes.file_type.has_entries())
                     .ok_or_else(|| format!("{} has no parent directory in it", line.path))?;
             }
             at.children.insert(name, Rc::new(entry));
@@ -300,5 +350,70 @@ impl<P: Readable> Pair for BaselinePair<P> {
 
     fn cost(&self) -> (u64, u64) {
         (self.tree.cost().0, self.bytes_read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_tree_goes_without_a_deep_stack() {
+        let line = br#"{"path":"/","type":"directory","mode":493,"uid":0,"gid":0,"mtime":[0,0],"links":1}"#;
+        let header = br#"{"plimsollBaseline":1,"algorithm":"sha256"}"#;
+        let text = [&header[..], b"\n", line].concat();
+        let entry = || Stored::read(&mut text.as_slice()).unwrap().root;
+        let mut tree = entry();
+        for _ in 0..50_000 {
+            let mut above = entry();
+            above.children.insert((*b"a").into(), Rc::new(tree));
+            tree = above;
+        }
+        drop(tree);
+    }
+
+    #[test]
+    fn lines_that_make_no_tree() {
+        let header = r#"{"plimsollBaseline":1,"algorithm":"sha256"}"#;
+        let line = |path: &str, kind: &str, more: &str| {
+            format!(
+                r#"{{"path":"{path}","type":"{kind}","mode":420,"uid":0,"gid":0,"mtime":[0,0],"links":1{more}}}"#
+            )
+        };
+        let digest = |name: &str, length: usize| {
+            let hex = "0a".repeat(length);
+            format!(r#","digest":"{name}:{hex}""#)
+        };
+        let root = line("/", "directory", "");
+        let long = format!("/{}", "a".repeat(PATH_LIMIT));
+        for (lines, why) in [
+            (vec![], "it has no root"),
+            (
+                vec![line("/a", "fifo", "")],
+                "the first entry is not the root",
+            ),
+            (
+                vec![root.clone(), line("/f", "file", &digest("md5", 16))],
+                "a digest that is not of sha256",
+            ),
+            (
+                vec![root.clone(), line("/f", "file", "")],
+                "must have a digest",
+            ),
+            (
+                vec![
+                    root.clone(),
+                    line("/a", "fifo", ""),
+                    line("/a/b", "fifo", ""),
+                ],
+                "/a/b has no parent directory",
+            ),
+            (vec![root.clone(), line(&long, "fifo", "")], "longer than"),
+            (vec![line("/", "\\u001b", "")], "unknown variant `\\x1b`"),
+        ] {
+            let text = [vec![header.to_owned()], lines].concat().join("\n");
+            let told = Stored::read(&mut text.as_bytes()).unwrap_err().to_string();
+            assert!(told.contains(why), "{told}");
+        }
     }
 }

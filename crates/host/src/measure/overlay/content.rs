@@ -107,16 +107,25 @@ fn stat_of(fd: &OwnedFd) -> Result<Stat, Trouble> {
 /// leave. Extents that are not plain (inline, encoded, unwritten, delayed ..) prove nothing: Btrfs
 /// reports every inline extent at the same place.
 fn share_all(a: BorrowedFd<'_>, b: BorrowedFd<'_>, size: u64) -> rustix::io::Result<bool> {
+    let extents = |fd, at| fiemap::extents(fd, at, fiemap::FLAG_SYNC);
+    all_same(size, |at| Ok((extents(a, at)?, extents(b, at)?)))
+}
+
+/// Whether two files have the same extents up to `size`; `extents` returns the next ones of both from
+/// an offset on, [`fiemap::BATCH`] at most.
+pub(super) fn all_same(
+    size: u64,
+    mut extents: impl FnMut(u64) -> rustix::io::Result<(Vec<Extent>, Vec<Extent>)>,
+) -> rustix::io::Result<bool> {
     const MERGED: u32 = 0x1000;
     const SHARED: u32 = 0x2000;
     let plain = |extent: &Extent| extent.flags & !(fiemap::EXTENT_LAST | MERGED | SHARED) == 0;
     let mut at = 0;
     while at < size {
-        let (in_a, in_b) = (
-            fiemap::extents(a, at, fiemap::FLAG_SYNC)?,
-            fiemap::extents(b, at, fiemap::FLAG_SYNC)?,
-        );
-        let (Some(last), true) = (in_a.last(), in_a.len() == in_b.len()) else {
+        let (in_a, in_b) = extents(at)?;
+        let (Some(last), Some(last_in_b), true) =
+            (in_a.last(), in_b.last(), in_a.len() == in_b.len())
+        else {
             // No extent left on either side: the rest is a hole in both.
             return Ok(in_a.is_empty() && in_b.is_empty());
         };
@@ -128,10 +137,16 @@ fn share_all(a: BorrowedFd<'_>, b: BorrowedFd<'_>, size: u64) -> rustix::io::Res
         if !same {
             return Ok(false);
         }
-        at = last.logical.saturating_add(last.length);
-        if last.flags & fiemap::EXTENT_LAST != 0 {
+        // The last one of both: where a portion ends, the other file may go on.
+        if last.flags & last_in_b.flags & fiemap::EXTENT_LAST != 0 {
             return Ok(true);
         }
+        let next = last.logical.saturating_add(last.length);
+        if next <= at {
+            // No file system says so; it proves nothing, and would be asked for ever.
+            return Ok(false);
+        }
+        at = next;
     }
     Ok(true)
 }

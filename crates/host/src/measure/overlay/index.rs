@@ -95,7 +95,7 @@ impl Index {
 /// Decodes the name of an index entry: `struct ovl_fb` in hexadecimal (kernel
 /// `fs/overlayfs/overlayfs.h`): version, magic, length, flags, type of the handle, UUID, handle.
 /// Returns the inode number that the handle holds.
-fn inode_of(name: &[u8]) -> Option<u64> {
+pub(super) fn inode_of(name: &[u8]) -> Option<u64> {
     const MAGIC: u8 = 0xfb;
     const BIG_ENDIAN: u8 = 1;
     let digit = |b: u8| {

@@ -29,6 +29,74 @@ pub(super) struct Marks {
     pub(super) append_only: bool,
 }
 
+impl Marks {
+    /// Decodes the marks of an object of this type and size from the names of its attributes, each
+    /// ended by a NUL byte; `value` reads one.
+    pub(super) fn decode(
+        prefix: &[u8],
+        names: &[u8],
+        (file_type, size): (FileType, u64),
+        mut value: impl FnMut(&[u8]) -> Result<Option<Vec<u8>>, Trouble>,
+    ) -> Result<Self, Trouble> {
+        let mut marks = Self::default();
+        for attribute in split(names) {
+            let Some(mark) = attribute.strip_prefix(prefix) else {
+                continue;
+            };
+            match mark {
+                b"opaque" if file_type == FileType::Directory => {
+                    // `x` says that the directory holds whiteouts in the form of files; it hides
+                    // nothing by itself.
+                    marks.opaque = value(attribute)?.as_deref() == Some(b"y");
+                }
+                b"whiteout" => marks.whiteout = file_type == FileType::File && size == 0,
+                b"metacopy" => marks.metacopy = file_type == FileType::File,
+                b"redirect" => {
+                    marks.redirect = value(attribute)?.map(redirect).transpose()?;
+                }
+                b"protattr" => {
+                    let flags = value(attribute)?.unwrap_or_default();
+                    marks.immutable = flags.contains(&b'i');
+                    marks.append_only = flags.contains(&b'a');
+                }
+                _ => {}
+            }
+        }
+        Ok(marks)
+    }
+}
+
+/// Returns the value of a redirect if the kernel follows it: one name, or a path of names from the root
+/// (`ovl_get_redirect_xattr` in `fs/overlayfs/util.c`, `lookup_one` in `fs/namei.c`). Any other would
+/// lead out of the layer.
+fn redirect(value: Vec<u8>) -> Result<Box<[u8]>, Trouble> {
+    let is_name = |name: &[u8]| {
+        ![&b""[..], b".", b".."].contains(&name) && !name.iter().any(|b| [0, b'/'].contains(b))
+    };
+    let good = match value.strip_prefix(b"/") {
+        Some(path) => path.split(|b| *b == b'/').all(is_name),
+        None => is_name(&value),
+    };
+    if good {
+        return Ok(value.into());
+    }
+    Err(Trouble(format!(
+        "its redirect is none that the kernel follows: \"{}\"",
+        plimsoll_core::model::escape(&value)
+    )))
+}
+
+/// Returns the name by which a process in the container sees an attribute; `None` for a mark.
+pub(super) fn shown(prefix: Option<&[u8]>, attribute: &[u8]) -> Option<Vec<u8>> {
+    match prefix.and_then(|prefix| Some((prefix, attribute.strip_prefix(prefix)?))) {
+        Some((prefix, mark)) => {
+            let escaped = mark.strip_prefix(b"overlay.")?;
+            Some([prefix, escaped].concat())
+        }
+        None => Some(attribute.to_vec()),
+    }
+}
+
 /// Reads marks and attributes.
 #[derive(Debug)]
 pub(super) struct MarkReader {
@@ -55,38 +123,16 @@ impl MarkReader {
             }
             Err(errno) => return Err(errno.into()),
         };
-        let mut marks = Marks::default();
-        let Some(prefix) = self.namespace.map(MarkNamespace::prefix) else {
-            return Ok(Marks { names, ..marks });
-        };
-        for attribute in split(&names) {
-            let Some(mark) = attribute.strip_prefix(prefix) else {
-                continue;
-            };
-            match mark {
-                b"opaque" if stat.file_type == FileType::Directory => {
-                    // `x` says that the directory holds whiteouts in the form of files; it hides
-                    // nothing by itself.
-                    marks.opaque = self.value(dir, name, attribute)?.as_deref() == Some(b"y");
-                }
-                b"whiteout" => marks.whiteout = stat.file_type == FileType::File && stat.size == 0,
-                b"metacopy" => marks.metacopy = stat.file_type == FileType::File,
-                b"redirect" => {
-                    marks.redirect = self
-                        .value(dir, name, attribute)?
-                        .map(Vec::into_boxed_slice)
-                        .filter(|r| !r.is_empty());
-                }
-                b"protattr" => {
-                    let flags = self.value(dir, name, attribute)?.unwrap_or_default();
-                    marks.immutable = flags.contains(&b'i');
-                    marks.append_only = flags.contains(&b'a');
-                }
-                _ => {}
+        let marks = match self.namespace.map(MarkNamespace::prefix) {
+            None => Marks::default(),
+            Some(prefix) => {
+                let is = (stat.file_type, stat.size);
+                Marks::decode(prefix, &names, is, |attribute| {
+                    self.value(dir, name, attribute)
+                })?
             }
-        }
-        marks.names = names;
-        Ok(marks)
+        };
+        Ok(Marks { names, ..marks })
     }
 
     /// Returns the attributes that a process in the container sees, sorted by name.
@@ -104,16 +150,9 @@ impl MarkReader {
             if attribute.starts_with(XFS_ACL_TWINS) {
                 continue;
             }
-            let shown = match self
-                .namespace
-                .map(MarkNamespace::prefix)
-                .map(|p| (p, attribute.strip_prefix(p)))
-            {
-                Some((prefix, Some(mark))) => match mark.strip_prefix(b"overlay.") {
-                    Some(escaped) => [prefix, escaped].concat(),
-                    None => continue,
-                },
-                _ => attribute.to_vec(),
+            let prefix = self.namespace.map(MarkNamespace::prefix);
+            let Some(shown) = shown(prefix, attribute) else {
+                continue;
             };
             // One that vanished since it was listed was removed: that is its state now.
             if let Some(value) = self.value(dir, name, attribute)? {

@@ -8,6 +8,8 @@
 
 mod again;
 mod content;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod index;
 mod marks;
 mod node;

@@ -259,7 +259,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError>
 }
 
 /// Returns a container id if the name has the form of one: 64 lower-case hexadecimal digits.
-fn container_id(name: &[u8]) -> Option<ContainerId> {
+pub(super) fn container_id(name: &[u8]) -> Option<ContainerId> {
     let text = std::str::from_utf8(name).ok()?;
     let is_id = text.len() == 64
         && text
@@ -269,7 +269,7 @@ fn container_id(name: &[u8]) -> Option<ContainerId> {
 }
 
 /// Whether a name has the form `<uid>.<gid>`.
-fn is_remapped(name: &[u8]) -> bool {
+pub(super) fn is_remapped(name: &[u8]) -> bool {
     let mut parts = name.split(|b| *b == b'.');
     let mut number = || {
         parts

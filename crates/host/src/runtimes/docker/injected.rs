@@ -1,6 +1,8 @@
 //! What Docker itself makes in a rootfs: the layer between image and container, and the targets of
 //! mounts.
 
+use std::collections::BTreeSet;
+
 use plimsoll_core::model::{RootPath, RuntimePath, RuntimePathKind};
 
 use super::record::{HostConfig, Record};
@@ -40,31 +42,86 @@ pub(super) fn init_layer() -> Vec<RuntimePath> {
         .collect()
 }
 
+/// Longest path that Docker can make, in bytes (`PATH_MAX`).
+const PATH_MAX: usize = 4096;
+
+/// Bytes of all paths together, those of the directories above them included: a record of the length
+/// that is read at most could name more than fits into memory.
+pub(super) const MADE_MAX: usize = 8 << 20;
+
 /// Returns what Docker makes in the writable layer where the image does not have it: the working
 /// directory, made with the container, and the targets of mounts, made when it starts.
 ///
 /// Whether a target becomes a file or a directory depends on what is mounted there, so both are
-/// named. Paths that the record gives in another form than Docker's own are left out: what is not
-/// named here is held against the container.
+/// named. Paths that the record gives in another form than Docker's own are left out, and so is what
+/// goes beyond [`MADE_MAX`]: what is not named here is held against the container.
 pub(super) fn made_by_runtime(record: &Record, host: &HostConfig) -> Vec<RuntimePath> {
-    let mut paths = Vec::new();
+    let mut made = Made::default();
     let working_dir = record
         .config
         .as_ref()
         .map(|config| config.working_dir.as_str());
     if let Some(path) = working_dir.and_then(clean) {
-        with_parents(&path, &mut paths);
+        made.directory(path);
     }
     for path in targets(record, host).filter_map(clean) {
-        with_parents(&path, &mut paths);
-        paths.push(RuntimePath {
-            path,
-            kind: RuntimePathKind::EmptyFile,
-        });
+        made.directory(path.clone());
+        made.file(path);
     }
-    paths.sort_by(|a, b| a.path.cmp(&b.path));
-    paths.dedup();
-    paths
+    made.paths()
+}
+
+/// Paths that Docker makes, each once.
+#[derive(Default)]
+struct Made {
+    directories: BTreeSet<RootPath>,
+    files: BTreeSet<RootPath>,
+    bytes: usize,
+}
+
+impl Made {
+    /// Adds a directory with those above it, or nothing when they have no room.
+    fn directory(&mut self, path: RootPath) {
+        let mut new = Vec::new();
+        let mut bytes = self.bytes;
+        let mut next = Some(path);
+        while let Some(path) = next.filter(|path| path.as_bytes() != b"/") {
+            // Those above a known one are known.
+            if self.directories.contains(&path) {
+                break;
+            }
+            bytes += path.as_bytes().len();
+            next = path.parent();
+            new.push(path);
+        }
+        if bytes <= MADE_MAX {
+            self.bytes = bytes;
+            self.directories.extend(new);
+        }
+    }
+
+    /// Adds a file, or nothing when it has no room.
+    fn file(&mut self, path: RootPath) {
+        let bytes = self.bytes + path.as_bytes().len();
+        if bytes <= MADE_MAX && self.directories.contains(&path) && self.files.insert(path) {
+            self.bytes = bytes;
+        }
+    }
+
+    fn paths(self) -> Vec<RuntimePath> {
+        let of = |kind: RuntimePathKind| {
+            move |path| RuntimePath {
+                path,
+                kind: kind.clone(),
+            }
+        };
+        let directories = self.directories.into_iter();
+        let files = self.files.into_iter();
+        directories
+            .map(of(RuntimePathKind::Directory))
+            .chain(files.map(of(RuntimePathKind::EmptyFile)))
+            .collect()
+    }
 }
 
 /// The targets of all mounts that the container was asked for with.
@@ -97,19 +154,7 @@ fn targets<'a>(record: &'a Record, host: &'a HostConfig) -> impl Iterator<Item =
 fn clean(path: &str) -> Option<RootPath> {
     RootPath::parse(path.as_bytes())
         .ok()
-        .filter(|path| path.as_bytes() != b"/")
-}
-
-/// Adds a directory and those above it.
-fn with_parents(path: &RootPath, out: &mut Vec<RuntimePath>) {
-    let mut next = Some(path.clone());
-    while let Some(path) = next.filter(|path| path.as_bytes() != b"/") {
-        next = path.parent();
-        out.push(RuntimePath {
-            path,
-            kind: RuntimePathKind::Directory,
-        });
-    }
+        .filter(|path| path.as_bytes() != b"/" && path.as_bytes().len() < PATH_MAX)
 }
 
 #[cfg(test)]
@@ -170,7 +215,18 @@ mod tests {
         .unwrap();
         let made = made_by_runtime(&record, &host);
         let paths: Vec<_> = made.iter().map(|p| p.path.to_string()).collect();
-        assert_eq!(paths, ["/b", "/b", "/ok", "/ok"]);
+        assert_eq!(paths, ["/b", "/ok", "/b", "/ok"]);
+    }
+
+    #[test]
+    fn many_deep_paths_stay_within_bounds() {
+        let deep = |n: u32| format!("\"/{n}{}\":{{}}", "/a".repeat(2000));
+        let points: Vec<String> = (0..100).map(deep).collect();
+        let text = format!("{{\"ID\":\"x\",\"MountPoints\":{{{}}}}}", points.join(","));
+        let record: Record = serde_json::from_str(&text).unwrap();
+        let made = made_by_runtime(&record, &HostConfig::default());
+        let bytes: usize = made.iter().map(|made| made.path.as_bytes().len()).sum();
+        assert!((MADE_MAX / 2..=MADE_MAX).contains(&bytes), "{bytes}");
     }
 
     #[test]

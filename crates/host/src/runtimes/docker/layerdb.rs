@@ -176,7 +176,7 @@ fn layer_name(root: &DataRoot, path: &str) -> Result<LayerName, RecordError> {
     })
 }
 
-fn digest(bytes: &[u8], file: &str) -> Result<Digest, RecordError> {
+pub(super) fn digest(bytes: &[u8], file: &str) -> Result<Digest, RecordError> {
     std::str::from_utf8(bytes)
         .ok()
         .and_then(|text| text.parse().ok())

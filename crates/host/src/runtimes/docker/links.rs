@@ -10,7 +10,7 @@ use plimsoll_core::model::{FileType, RootPath, RuntimePath};
 use crate::fs::{Dir, Stat};
 
 /// Most links that are followed for one path, as in the kernel (`MAXSYMLINKS`).
-const LINKS_MAX: usize = 40;
+pub(super) const LINKS_MAX: usize = 40;
 
 /// Returns the paths that `paths` become when the links of a tree are followed, those left out that
 /// stay as they are. `layers` are the directories that make up the tree, top first.
@@ -32,6 +32,18 @@ pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePat
 
 /// Follows the links above the last component, and the last one as well.
 pub(super) fn follow(path: &RootPath, layers: &[&Dir]) -> Option<RootPath> {
+    lead(path, |parent, name| {
+        let (dir, stat) = find(parent, name, layers)?;
+        (stat.file_type == FileType::Symlink).then(|| dir.read_link(name))
+    })
+}
+
+/// Follows links; `link_at` returns the target of the link of a name in a directory, `None` where no
+/// link is.
+pub(super) fn lead(
+    path: &RootPath,
+    link_at: impl Fn(&[Vec<u8>], &[u8]) -> Option<rustix::io::Result<Vec<u8>>>,
+) -> Option<RootPath> {
     let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
     let mut reached: Vec<Vec<u8>> = Vec::new();
     let mut links = 0;
@@ -40,20 +52,16 @@ pub(super) fn follow(path: &RootPath, layers: &[&Dir]) -> Option<RootPath> {
             reached.pop();
             continue;
         }
-        let Some((dir, stat)) = find(&reached, &name, layers) else {
-            // Nothing there: the rest is what the runtime makes.
+        let Some(target) = link_at(&reached, &name) else {
+            // A directory, or nothing: then the rest is what the runtime makes.
             reached.push(name);
             continue;
         };
-        if stat.file_type != FileType::Symlink {
-            reached.push(name);
-            continue;
-        }
         links += 1;
         if links > LINKS_MAX {
             return None;
         }
-        let target = dir.read_link(&name).ok()?;
+        let target = target.ok()?;
         if target.first() == Some(&b'/') {
             reached.clear();
         }

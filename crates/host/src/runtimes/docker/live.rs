@@ -218,7 +218,7 @@ impl Api {
 }
 
 /// Splits an answer into its status and its body, and sees that nothing of the body is missing.
-fn parse(answer: &[u8]) -> Result<(u16, &[u8]), ApiError> {
+pub(super) fn parse(answer: &[u8]) -> Result<(u16, &[u8]), ApiError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let length = match response.parse(answer) {

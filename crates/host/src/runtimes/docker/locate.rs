@@ -4,6 +4,7 @@
 //! `daemon/graphdriver/btrfs/btrfs.go`; of `vfs`: `daemon/graphdriver/vfs/driver.go`.
 
 use plimsoll_core::model::{DiffId, ExpectedMount, Gap, RuntimePath};
+use rustix::io::Errno;
 
 use super::disk::{DataRoot, RecordError};
 use super::injected;
@@ -184,7 +185,7 @@ impl<'a> Links<'a> {
     fn agree<'p>(&self, lowers: impl Iterator<Item = &'p [u8]>) -> Result<(), String> {
         let lowers: Vec<&[u8]> = lowers.collect();
         for (n, lower) in lowers.iter().enumerate() {
-            let name = self.layer_of(lower)?;
+            let name = layer_of(lower, |link| self.dir.read_link(link))?;
             match self.expected.get(n) {
                 Some(expected) if expected.as_bytes() == name => {}
                 expected => {
@@ -206,32 +207,33 @@ impl<'a> Links<'a> {
         }
         Ok(())
     }
+}
 
-    /// Returns the name of the layer that a path of a lower directory means.
-    fn layer_of(&self, lower: &[u8]) -> Result<Vec<u8>, String> {
-        let strange = || format!("\"{}\" is not the path of a lower layer", excerpt(lower));
-        match last_two(lower).ok_or_else(strange)? {
-            (b"l", link) if link.iter().all(u8::is_ascii_alphanumeric) && !link.is_empty() => {
-                let target = self
-                    .dir
-                    .read_link(link)
-                    .map_err(|errno| format!("short link {}: {errno}", excerpt(link)))?;
-                target
-                    .strip_prefix(b"../")
-                    .and_then(|rest| rest.strip_suffix(b"/diff"))
-                    .filter(|name| LayerName::parse(name).is_some())
-                    .map(<[u8]>::to_vec)
-                    .ok_or_else(|| {
-                        format!(
-                            "short link {} leads to \"{}\"",
-                            excerpt(link),
-                            excerpt(&target)
-                        )
-                    })
-            }
-            (name, b"diff") => Ok(name.to_vec()),
-            _ => Err(strange()),
+/// Returns the name of the layer that a path of a lower directory means; `read_link` reads a short link.
+pub(super) fn layer_of(
+    lower: &[u8],
+    read_link: impl FnOnce(&[u8]) -> Result<Vec<u8>, Errno>,
+) -> Result<Vec<u8>, String> {
+    let strange = || format!("\"{}\" is not the path of a lower layer", excerpt(lower));
+    match last_two(lower).ok_or_else(strange)? {
+        (b"l", link) if link.iter().all(u8::is_ascii_alphanumeric) && !link.is_empty() => {
+            let target = read_link(link)
+                .map_err(|errno| format!("short link {}: {errno}", excerpt(link)))?;
+            target
+                .strip_prefix(b"../")
+                .and_then(|rest| rest.strip_suffix(b"/diff"))
+                .filter(|name| LayerName::parse(name).is_some())
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| {
+                    format!(
+                        "short link {} leads to \"{}\"",
+                        excerpt(link),
+                        excerpt(&target)
+                    )
+                })
         }
+        (name, b"diff") => Ok(name.to_vec()),
+        _ => Err(strange()),
     }
 }
 
@@ -289,7 +291,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
 }
 
 /// Returns the `subvolid` of a Btrfs mount's options.
-fn subvolume_option(options: &[u8]) -> Option<u64> {
+pub(super) fn subvolume_option(options: &[u8]) -> Option<u64> {
     let value = options
         .split(|b| *b == b',')
         .find_map(|option| option.strip_prefix(b"subvolid="))?;

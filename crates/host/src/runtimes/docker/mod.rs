@@ -4,6 +4,8 @@
 //! table and the daemon are held against it, and what they contradict is a gap.
 
 mod disk;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod injected;
 mod layerdb;
 mod links;
@@ -296,7 +298,7 @@ impl Runtime for Docker {
             layers: &mount,
             pid: state::known(&record, id, self.source.local).pid,
             made: &container.runtime_paths,
-            mounts: mounts::expected(root, &record, &host),
+            mounts: mounts::expected(root.path(), &record, &host),
         };
         let mut located = locate::locate(driver, &wanted).map_err(failed)?;
         located.gaps.extend(layers.gap);

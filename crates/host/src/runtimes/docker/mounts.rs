@@ -1,10 +1,10 @@
 //! What Docker mounts over the rootfs of a container, by the container's own record.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use plimsoll_core::model::{Bytes, ExpectedMount, ExpectedSource, MountOrigin, RootPath};
 
-use super::disk::DataRoot;
 use super::injected::INIT_PROGRAM;
 use super::links::follow;
 use super::record::{HostConfig, MountPoint, Record, Reference};
@@ -25,7 +25,7 @@ const INIT_PROGRAMS: [&str; 7] = [
 
 /// Returns the mounts that a container is expected to have. Paths in another form than Docker's own
 /// are left out: what is not named here is held against the container.
-pub(super) fn expected(root: &DataRoot, record: &Record, host: &HostConfig) -> Vec<ExpectedMount> {
+pub(super) fn expected(root: &Path, record: &Record, host: &HostConfig) -> Vec<ExpectedMount> {
     let mut mounts = Vec::new();
     let mut add = |path: &str, origin, what| {
         if let Ok(path) = RootPath::parse(path.as_bytes()) {
@@ -75,13 +75,13 @@ pub(super) fn expected(root: &DataRoot, record: &Record, host: &HostConfig) -> V
     mounts
 }
 
-fn source(root: &DataRoot, point: &MountPoint) -> ExpectedSource {
+fn source(root: &Path, point: &MountPoint) -> ExpectedSource {
     match point.kind.as_str() {
         "tmpfs" => ExpectedSource::FileSystem("tmpfs"),
         "bind" => ExpectedSource::HostPath(point.source.as_str().into()),
         // A volume's path is written down only once it was used.
         "volume" | "" if point.driver == "local" && !point.name.contains('/') => {
-            let path = root.path().join("volumes").join(&point.name).join("_data");
+            let path = root.join("volumes").join(&point.name).join("_data");
             ExpectedSource::HostPath(Bytes::from(path.as_os_str().as_bytes()))
         }
         _ if !point.source.is_empty() => ExpectedSource::HostPath(point.source.as_str().into()),

@@ -1,0 +1,47 @@
+//! The decoders of bytes that a container or a disk controls, each with what must hold of it.
+//!
+//! For `fuzz/` and for the replay of its corpus, and no part of the API: see `plimsoll_core::fuzzing`.
+
+pub use crate::fs::btrfs::fuzzing::{
+    btrfs_extent, btrfs_inode, btrfs_names, btrfs_root, btrfs_search,
+};
+pub use crate::measure::btrfs::fuzzing::{
+    btrfs_checksums, btrfs_chunk, btrfs_decompress, btrfs_extents, btrfs_superblock, btrfs_walk,
+};
+pub use crate::measure::digest::fuzzing::baseline;
+pub use crate::measure::overlay::fuzzing::{fiemap, overlay_index, overlay_marks};
+pub use crate::proc::fuzzing::{
+    mountinfo, overlay_options, process_cgroup, process_maps, process_stat,
+};
+pub use crate::runtimes::docker::fuzzing::{
+    docker_answer, docker_json, docker_layer, docker_links, docker_record,
+};
+
+/// All decoders of this crate.
+pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
+    ("baseline", baseline),
+    ("btrfs_checksums", btrfs_checksums),
+    ("btrfs_chunk", btrfs_chunk),
+    ("btrfs_decompress", btrfs_decompress),
+    ("btrfs_extent", btrfs_extent),
+    ("btrfs_extents", btrfs_extents),
+    ("btrfs_inode", btrfs_inode),
+    ("btrfs_names", btrfs_names),
+    ("btrfs_root", btrfs_root),
+    ("btrfs_search", btrfs_search),
+    ("btrfs_superblock", btrfs_superblock),
+    ("btrfs_walk", btrfs_walk),
+    ("docker_answer", docker_answer),
+    ("docker_json", docker_json),
+    ("docker_layer", docker_layer),
+    ("docker_links", docker_links),
+    ("docker_record", docker_record),
+    ("fiemap", fiemap),
+    ("mountinfo", mountinfo),
+    ("overlay_index", overlay_index),
+    ("overlay_marks", overlay_marks),
+    ("overlay_options", overlay_options),
+    ("process_cgroup", process_cgroup),
+    ("process_maps", process_maps),
+    ("process_stat", process_stat),
+];

@@ -1,0 +1,3 @@
+//! Gives any bytes to `btrfs_chunk`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| plimsoll_host::fuzzing::btrfs_chunk(data));

@@ -1,0 +1,3 @@
+//! Gives any bytes to `process_stat`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| plimsoll_host::fuzzing::process_stat(data));
