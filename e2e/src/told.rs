@@ -203,3 +203,59 @@ fn stat(root: &Path, path: &str) -> Option<Metadata> {
 fn mtime(metadata: &Metadata) -> (i64, i64) {
     (metadata.mtime(), metadata.mtime_nsec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{judge, parse};
+    use crate::brute;
+    use crate::command::shell;
+
+    /// Two trees, the second one a copy that a script changed, and what a command said of it.
+    fn mark(script: &str, output: &str) -> (&'static str, String) {
+        let dir = tempfile::tempdir().expect("directory");
+        let base = dir.path().display();
+        shell(&format!(
+            "cd {base}; mkdir -p image/d/e; echo a > image/d/a; echo b > image/b; ln -s x image/l
+             cp -a image container; cd container; {script}"
+        ));
+        let (image, container) = (dir.path().join("image"), dir.path().join("container"));
+        let expected = brute::compare(&image, &container);
+        let found = judge(&parse(output.as_bytes()), &expected, &image, &container);
+        (found.mark(), format!("{found:?}"))
+    }
+
+    #[test]
+    fn each_mark() {
+        let edit = "t=$(stat -c %y d/a); echo A > d/a; touch -d \"$t\" d/a";
+        for (script, output, wanted) in [
+            ("true", "", "right"),
+            (edit, "C /d\nC /d/a\n", "right"),
+            (edit, "C /d/a\n", "right"),
+            (edit, "", "misses"),
+            // A directory above is no answer.
+            (edit, "C /d\n", "misses"),
+            (edit, "C /d\nA /d/a\n", "misnames"),
+            (edit, "C /d\nC /d/a\nC /b\n", "unchanged"),
+            ("touch b", "C /b\n", "times"),
+            ("touch d/a", "C /d\nC /d/a\n", "times"),
+            ("true", "C /b\n", "unchanged"),
+            ("true", "D /b\n", "invents"),
+            ("true", "A /b\n", "invents"),
+            ("true", "A /nowhere\n", "invents"),
+            ("rm -r d", "D /d\n", "right"),
+            ("rm -r d", "C /d\nD /d\nD /d/a\nD /d/e\n", "right"),
+            ("rm -r d", "D /d/a\n", "misses"),
+            ("rm -r d; mkdir d", "D /d\n", "invents"),
+            ("rm -r d; mkdir d", "C /d\nD /d/a\nD /d/e\n", "right"),
+            ("mkdir n; echo > n/f", "A /n\n", "right"),
+            ("mkdir n; echo > n/f", "C /n\n", "misses"),
+            ("rm b; mkdir b", "C /b\n", "right"),
+            ("rm b; mkdir b", "D /b\nA /b\n", "right"),
+            ("rm b; mkdir b", "D /b\n", "misnames"),
+            ("touch $'n\\nm'", "A /n\nm\n", "misses"),
+        ] {
+            let (mark, found) = mark(script, output);
+            assert_eq!(mark, wanted, "{script}, {output:?}: {found}");
+        }
+    }
+}
