@@ -22,6 +22,23 @@ pub enum Form {
     Nested,
 }
 
+impl Form {
+    /// Returns why this kernel cannot mount it; `None` when it can.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        let needed = match self {
+            Self::Plain | Self::UserMarks | Self::Nested => return None,
+            Self::DataOnly => (6, 5),
+            Self::XattrWhiteouts => (6, 8),
+        };
+        let uname = rustix::system::uname();
+        let release = uname.release().to_string_lossy();
+        let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+        let version: (u32, u32) = (numbers.next()?, numbers.next()?);
+        (version < needed).then(|| format!("{self:?} needs Linux {needed:?}, this is {release}"))
+    }
+}
+
 /// The layers of one image, on a file system made for the test.
 #[derive(Debug)]
 pub struct Layers {
