@@ -148,7 +148,7 @@ fn other_ways(name: &str, overlay: &Overlay, exact: &Measurement) -> Vec<String>
         let options = Options {
             engine: Some(EngineKind::Digest),
             algorithm,
-            jobs: 2,
+            jobs: std::num::NonZero::new(2),
             ..Options::default()
         };
         let digest = check(overlay, Vec::new(), options);

@@ -81,8 +81,10 @@ pub(crate) struct Cli {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// What to do.
+/// What to do. Only the command that is asked for is built; a doc comment on its arguments would take
+/// the place of what is said of the command here.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Give the verdict on each container
     #[command(after_help = AFTER_TARGETS)]
@@ -112,7 +114,7 @@ pub(crate) enum Command {
     },
 }
 
-/// Arguments of `check`.
+// Arguments of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Containers; every one that is found when none is given
@@ -122,7 +124,7 @@ pub(crate) struct CheckArgs {
     pub(crate) look: LookArgs,
 }
 
-/// Arguments of `diff`.
+// Arguments of `diff`.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
     /// The container
@@ -132,7 +134,7 @@ pub(crate) struct DiffArgs {
     pub(crate) look: LookArgs,
 }
 
-/// Arguments of every command that looks at containers and reports.
+// Arguments of every command that looks at containers and reports.
 #[derive(Debug, Args)]
 pub(crate) struct LookArgs {
     /// Only these paths inside the container, each at a constant cost
@@ -148,7 +150,7 @@ pub(crate) struct LookArgs {
     pub(crate) baseline: Option<PathBuf>,
 }
 
-/// Arguments of `doctor`.
+// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
@@ -158,7 +160,7 @@ pub(crate) struct DoctorArgs {
     pub(crate) format: Option<Format>,
 }
 
-/// Arguments of `demo`.
+// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Keep the directory and the mounts, to look around in
@@ -166,7 +168,7 @@ pub(crate) struct DemoArgs {
     pub(crate) keep: bool,
 }
 
-/// Arguments of `bench`.
+// Arguments of `bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// The container; two directories or an overlay mount will do

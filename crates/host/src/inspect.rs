@@ -40,14 +40,19 @@ pub fn inspect(
     let missing = privilege::missing();
     let host = view::HostMounts::default();
     let plain = request.options.engine == Some(EngineKind::Digest);
-    for (runtime, mut container) in found {
+    for (runtime, container) in found {
         let start = Instant::now();
         let mut measurement = match runtime.locate(&container, plain) {
             Ok(located) => {
-                container.runtime_paths.extend(located.runtime_paths);
                 let mut measurement =
                     measure::measure(container, &located.stack, &request.paths, &request.options);
                 view::look(&mut measurement, &located.mounts, &request.paths, &host);
+                if !measurement.changes.is_empty() {
+                    let (paths, gaps) =
+                        runtime.runtime_paths(&measurement.container, &located.stack);
+                    measurement.container.runtime_paths = paths;
+                    measurement.gaps.extend(gaps);
+                }
                 measurement.gaps.extend(located.gaps);
                 measurement
                     .gaps

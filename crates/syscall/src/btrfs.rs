@@ -45,29 +45,26 @@ pub struct SearchKey {
 const HEADER_WORDS: usize = 14;
 
 /// The argument of a search, with its buffer, to be used again and again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SearchBuffer {
     words: Vec<u64>,
 }
 
 impl SearchBuffer {
-    /// Returns a buffer for `bytes` of items.
-    #[must_use]
-    pub fn new(bytes: usize) -> Self {
-        Self {
-            words: vec![0; HEADER_WORDS + bytes / 8],
-        }
-    }
-
-    /// Searches a tree of the file system that `fd` is on, whichever subvolume `fd` itself is in, and
-    /// returns how many items were found. [`SearchBuffer::items`] has them, in the order of their
-    /// keys; none found means that there are no more.
+    /// Searches a tree of the file system that `fd` is on, whichever subvolume `fd` itself is in, with
+    /// room for `space` bytes of items and their headers, and returns how many items were found.
+    /// [`SearchBuffer::items`] has them, in the order of their keys; none found means that there are no
+    /// more. The kernel touches all of the room, so what is not needed costs as well.
     ///
     /// # Errors
     /// `EPERM` without `CAP_SYS_ADMIN`, `ENOENT` when there is no such tree, `ENOTTY` when this is not
     /// Btrfs, `EOVERFLOW` when not even one item fits.
-    pub fn search(&mut self, fd: BorrowedFd<'_>, key: &SearchKey) -> Result<u32> {
-        let space = (self.words.len() - HEADER_WORDS) * 8;
+    pub fn search(&mut self, fd: BorrowedFd<'_>, key: &SearchKey, space: usize) -> Result<u32> {
+        let words = space / 8;
+        if self.words.len() < HEADER_WORDS + words {
+            self.words.resize(HEADER_WORDS + words, 0);
+        }
+        let space = words * 8;
         let types = u64::from(key.min.1) | u64::from(key.max.1) << 32;
         let header = [
             key.tree_id,
@@ -87,7 +84,7 @@ impl SearchBuffer {
         ];
         self.words[..HEADER_WORDS].copy_from_slice(&header);
         // SAFETY: the kernel reads and writes a `struct btrfs_ioctl_search_args_v2`, whose `buf_size`
-        // says how many bytes follow it; the vector has exactly these words, and lives on.
+        // says how many bytes follow it; the vector has at least as many, and lives on.
         let result =
             unsafe { libc::ioctl(fd.as_raw_fd(), TREE_SEARCH_V2, self.words.as_mut_ptr()) };
         check(result)?;

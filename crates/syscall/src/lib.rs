@@ -6,3 +6,4 @@
 pub mod btrfs;
 pub mod fiemap;
 pub mod quiet;
+pub mod xattr;

@@ -4,6 +4,7 @@
 //! of each is told, as the disk cache left it after a first turn that does not count.
 
 use std::io::{BufWriter, Write as _};
+use std::num::NonZero;
 use std::path::Path;
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ pub(crate) fn run(args: BenchArgs, config: Option<&Path>, talk: &Talk) -> Result
     let sources = sources(args.places.or(file.places))?;
     let jobs = args.jobs.or(file.comparison.jobs);
     let options = Options {
-        jobs: jobs.map_or(Options::default().jobs, |jobs| jobs as usize),
+        jobs: jobs.and_then(|jobs| NonZero::new(jobs as usize)),
         ..Options::default()
     };
 
@@ -198,7 +199,7 @@ fn digests(
         let name = algorithm.as_str();
         let file = directory.join(name);
         talk.note(&format!("storing {name} digests of the image"));
-        let stored_bytes = store(sources, target, algorithm, options.jobs, &file)?;
+        let stored_bytes = store(sources, target, algorithm, options.threads(), &file)?;
         let options = Options {
             engine: Some(EngineKind::Digest),
             algorithm,

@@ -1,6 +1,8 @@
 //! What `check` and `diff` have in common: options to a request, measurements to a rendered report.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -223,7 +225,7 @@ fn options(settings: &Comparison) -> Result<Options, CliError> {
             Some(When::Never) => Confirm::Never,
         },
         atomic: settings.atomic.unwrap_or(false),
-        jobs: settings.jobs.map_or(default.jobs, |jobs| jobs as usize),
+        jobs: settings.jobs.and_then(|jobs| NonZero::new(jobs as usize)),
         expand: settings.expand.unwrap_or(false),
         max_changes: settings
             .max_changes
@@ -259,7 +261,9 @@ fn tell_lapsed(look: &Look, now: Timestamp, talk: Talk) {
 
 /// Returns a sign of life on stderr; where that is no terminal, or lines appear anyway, a silent one.
 fn progress(look: &Look, talk: Talk) -> ProgressBar {
-    if talk.is_quiet() || matches!(look.format, Format::Ndjson | Format::Docker) {
+    let lines = matches!(look.format, Format::Ndjson | Format::Docker);
+    if talk.is_quiet() || lines || !std::io::stderr().is_terminal() {
+        // Nobody would see it, and a thread that draws it costs more than a check.
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner().with_message("containers looked at");
@@ -303,6 +307,6 @@ mod tests {
         }
         let options = options(&Comparison::default()).unwrap();
         assert_eq!((options.engine, options.confirm), (None, Confirm::Auto));
-        assert!(options.jobs >= 1);
+        assert!(options.threads() >= 1);
     }
 }

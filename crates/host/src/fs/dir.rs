@@ -1,16 +1,23 @@
 //! A directory handle, and everything that is reached through one.
 
 use std::cell::OnceCell;
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, StatVfsMountFlags};
+use plimsoll_core::model::FileType;
+use plimsoll_syscall::xattr;
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, StatVfsMountFlags, StatxFlags,
+    StatxTimestamp,
+};
 use rustix::io::{Errno, Result};
 
-use super::{LINK_LIMIT, Stat, XATTR_LIMIT, read_limited};
+use super::{LINK_LIMIT, Stat, XATTR_LIMIT};
 
 const OPEN_DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -32,6 +39,8 @@ pub struct Dir {
     fd: OwnedFd,
     /// The same directory as links are read through, once one was.
     quiet: OnceCell<OwnedFd>,
+    /// Options of its mount, once they mattered.
+    mount_flags: OnceCell<StatVfsMountFlags>,
 }
 
 impl Dir {
@@ -97,21 +106,70 @@ impl Dir {
     /// Those of readlinkat(2); `ENAMETOOLONG` beyond [`LINK_LIMIT`]; `EPERM` without the privilege to
     /// read a link without moving its access time.
     pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
-        let target = rustix::fs::readlinkat(self.quiet()?, OsStr::from_bytes(name), Vec::new())?;
+        let through = match self.rests(name)? {
+            true => self.fd.as_fd(),
+            false => self.quiet()?,
+        };
+        let name = OsStr::from_bytes(name);
+        let target = rustix::fs::readlinkat(through, name, Vec::new())?;
         if target.as_bytes().len() > LINK_LIMIT {
             return Err(Errno::NAMETOOLONG);
         }
         Ok(target.into_bytes())
     }
 
+    /// Whether the access time of a link in this directory stays where it is when the link is read: on
+    /// a mount that keeps none; and on one with `relatime`, when it is later than both other times and
+    /// less than a day old (`relatime_need_update` in the kernel's `fs/inode.c`), an hour of which is
+    /// left out here.
+    fn rests(&self, link: &[u8]) -> Result<bool> {
+        const FRESH: i64 = 23 * 60 * 60;
+        let mount = self.mount_flags()?;
+        if keeps_no_access_time(mount) || !mount.contains(StatVfsMountFlags::RELATIME) {
+            return Ok(keeps_no_access_time(mount));
+        }
+        let stat = rustix::fs::statx(
+            &self.fd,
+            OsStr::from_bytes(link),
+            AtFlags::SYMLINK_NOFOLLOW,
+            StatxFlags::ATIME | StatxFlags::MTIME | StatxFlags::CTIME,
+        )?;
+        let time = |time: StatxTimestamp| (time.tv_sec, time.tv_nsec);
+        let read = time(stat.stx_atime);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
+        Ok(read > time(stat.stx_mtime)
+            && read > time(stat.stx_ctime)
+            && (0..FRESH).contains(&(now - read.0)))
+    }
+
+    fn mount_flags(&self) -> Result<StatVfsMountFlags> {
+        if let Some(flags) = self.mount_flags.get() {
+            return Ok(*flags);
+        }
+        let flags = rustix::fs::fstatvfs(&self.fd)?.f_flag;
+        Ok(*self.mount_flags.get_or_init(|| flags))
+    }
+
+    /// Returns this directory in a view of its own of its mount, in which reading moves no access time;
+    /// `None` where the mount keeps none anyway. Everything beneath is reached through the same view,
+    /// but for what is mounted there.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_SYS_ADMIN`; `ENOSYS` before Linux 5.12.
+    pub fn view(&self) -> Result<Option<Self>> {
+        if keeps_no_access_time(self.mount_flags()?) {
+            return Ok(None);
+        }
+        let view = Self::from(plimsoll_syscall::quiet::noatime(self.fd.as_fd())?);
+        // The descriptor that comes with the view is one to look things up by alone.
+        Ok(Some(view.open_beneath(b".")?))
+    }
+
     /// Returns this directory by a way on which reading a link leaves no access time behind.
     fn quiet(&self) -> Result<BorrowedFd<'_>> {
         if let Some(quiet) = self.quiet.get() {
             return Ok(quiet.as_fd());
-        }
-        let mount = rustix::fs::fstatvfs(&self.fd)?.f_flag;
-        if mount.intersects(StatVfsMountFlags::NOATIME | StatVfsMountFlags::RDONLY) {
-            return Ok(self.fd.as_fd());
         }
         let quiet = plimsoll_syscall::quiet::noatime(self.fd.as_fd())?;
         Ok(self.quiet.get_or_init(|| quiet).as_fd())
@@ -123,6 +181,15 @@ impl Dir {
     /// Those of opening and reading; `InvalidData` when it is longer than `limit` bytes or is not a
     /// regular file.
     pub fn read_file(&self, path: &[u8], limit: usize) -> std::io::Result<Vec<u8>> {
+        let (bytes, _) = self.read_file_of(path, limit)?;
+        Ok(bytes)
+    }
+
+    /// The same, with what the file is, for [`Dir::is_still`].
+    ///
+    /// # Errors
+    /// Those of [`Dir::read_file`].
+    pub fn read_file_of(&self, path: &[u8], limit: usize) -> std::io::Result<(Vec<u8>, Stat)> {
         let flags = OFlags::RDONLY
             | OFlags::NOFOLLOW
             | OFlags::NOATIME
@@ -135,14 +202,42 @@ impl Dir {
             Mode::empty(),
             BENEATH,
         )?;
-        let file = std::fs::File::from(fd);
-        if !file.metadata()?.is_file() {
+        let stat = super::stat_fd(&fd)?;
+        if stat.file_type != FileType::File {
             return Err(std::io::Error::new(
                 std::io::ErrorKind::InvalidData,
                 "not a regular file",
             ));
         }
-        read_limited(file, limit)
+        Ok((super::read_whole(&fd, stat.size, limit)?, stat))
+    }
+
+    /// Whether the object at a path beneath this directory is `other`. Links on the way may lead anywhere.
+    ///
+    /// # Errors
+    /// Those of statx(2).
+    pub fn leads_to(&self, path: &[u8], other: &Self) -> Result<bool> {
+        let path = OsStr::from_bytes(path);
+        let there = rustix::fs::statx(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW, Stat::MASK)?;
+        let there = Stat::decode(&there).ok_or(Errno::IO)?;
+        let other = other.stat_self()?;
+        Ok((there.dev, there.ino) == (other.dev, other.ino))
+    }
+
+    /// Whether anything is at a path beneath this directory, which a look at it can tell.
+    #[must_use]
+    pub fn has(&self, path: &[u8]) -> bool {
+        let path = OsStr::from_bytes(path);
+        rustix::fs::statx(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE).is_ok()
+    }
+
+    /// Whether the object at a path beneath this directory is the one that this was told of, unchanged.
+    /// Links on the way may lead anywhere: something else is never it.
+    #[must_use]
+    pub fn is_still(&self, path: &[u8], stat: &Stat) -> bool {
+        let path = OsStr::from_bytes(path);
+        rustix::fs::statx(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW, Stat::MASK)
+            .is_ok_and(|raw| Stat::decode(&raw).as_ref() == Some(stat))
     }
 
     /// Returns the names of the extended attributes of an entry, each ended by a NUL byte, in
@@ -155,7 +250,12 @@ impl Dir {
         let length = if name.is_empty() {
             rustix::fs::flistxattr(&self.fd, buffer.as_mut_slice())
         } else {
-            rustix::fs::llistxattr(self.by_proc(name), buffer.as_mut_slice())
+            match self.at(name, |name| xattr::list_at(self.fd.as_fd(), name, buffer)) {
+                Err(Errno::NOSYS) => {
+                    rustix::fs::llistxattr(self.by_proc(name), buffer.as_mut_slice())
+                }
+                length => length,
+            }
         };
         match length {
             Ok(length) => Ok(&buffer[..length]),
@@ -176,11 +276,17 @@ impl Dir {
         buffer: &mut Vec<u8>,
     ) -> Result<Option<Vec<u8>>> {
         buffer.resize(XATTR_LIMIT, 0);
-        let attribute = OsStr::from_bytes(attribute);
+        let attribute = CString::new(attribute).map_err(|_| Errno::INVAL)?;
         let length = if name.is_empty() {
-            rustix::fs::fgetxattr(&self.fd, attribute, buffer.as_mut_slice())
+            rustix::fs::fgetxattr(&self.fd, &attribute, buffer.as_mut_slice())
         } else {
-            rustix::fs::lgetxattr(self.by_proc(name), attribute, buffer.as_mut_slice())
+            let get = |name: &CStr| xattr::get_at(self.fd.as_fd(), name, &attribute, buffer);
+            match self.at(name, get) {
+                Err(Errno::NOSYS) => {
+                    rustix::fs::lgetxattr(self.by_proc(name), &attribute, buffer.as_mut_slice())
+                }
+                length => length,
+            }
         };
         match length {
             Ok(length) => Ok(Some(buffer[..length].to_vec())),
@@ -189,9 +295,24 @@ impl Dir {
         }
     }
 
+    /// Asks about an entry by a call that Linux has since 6.13, and no more once it was found not to be
+    /// there.
+    fn at(&self, name: &[u8], ask: impl FnOnce(&CStr) -> Result<usize>) -> Result<usize> {
+        static MISSING: AtomicBool = AtomicBool::new(false);
+        if MISSING.load(Ordering::Relaxed) {
+            return Err(Errno::NOSYS);
+        }
+        debug_assert!(!name.contains(&b'/'));
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        let answer = ask(&name);
+        if answer == Err(Errno::NOSYS) {
+            MISSING.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+
     /// The path by which the `l*xattr` calls reach an entry of this directory: they take no
-    /// directory handle (listxattrat is Linux 6.13 and later), and opening a device or a FIFO to
-    /// ask would have effects.
+    /// directory handle, and opening a device or a FIFO to ask would have effects.
     fn by_proc(&self, name: &[u8]) -> Vec<u8> {
         let mut path = format!("/proc/self/fd/{}/", self.fd.as_raw_fd()).into_bytes();
         path.extend_from_slice(name);
@@ -212,11 +333,16 @@ impl Dir {
     }
 }
 
+fn keeps_no_access_time(mount: StatVfsMountFlags) -> bool {
+    mount.intersects(StatVfsMountFlags::NOATIME | StatVfsMountFlags::RDONLY)
+}
+
 impl From<OwnedFd> for Dir {
     fn from(fd: OwnedFd) -> Self {
         Self {
             fd,
             quiet: OnceCell::new(),
+            mount_flags: OnceCell::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ use plimsoll_core::model::FileType;
 use rustix::fs::{Advice, AtFlags, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, Result};
 
-use super::{Dir, Stat};
+use super::{Dir, Stat, too_long};
 
 /// Opens a regular file that is an entry of a directory, without following a link, waiting for
 /// anything or leaving an access time behind, and returns it with what it is.
@@ -52,7 +52,37 @@ pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
     Ok(filled)
 }
 
-/// The outcome of [`compare`].
+/// Reads a regular file of `size` bytes, as it was told just before, in one read; more where it became
+/// longer meanwhile.
+///
+/// # Errors
+/// Those of pread(2); `InvalidData` when it is longer than `limit` bytes.
+pub(super) fn read_whole(fd: impl AsFd, size: u64, limit: usize) -> std::io::Result<Vec<u8>> {
+    let expected = usize::try_from(size).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; expected.min(limit) + 1];
+    let mut filled = 0;
+    loop {
+        match rustix::io::pread(&fd, &mut bytes[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        if filled > limit {
+            return Err(too_long(limit));
+        }
+        if filled == expected {
+            break;
+        }
+        if filled == bytes.len() {
+            bytes.resize((2 * filled).min(limit + 1), 0);
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// The outcome of [`Comparer::compare`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Difference {
     /// Whether any byte differs.
@@ -64,50 +94,62 @@ pub struct Difference {
 /// Bytes read from each file at a time.
 const PORTION: usize = 128 << 10;
 
-/// Compares the first `size` bytes of two files. Holes on both sides are stepped over, so a sparse
-/// file costs what it holds, not what it claims.
-///
-/// # Errors
-/// Those of lseek(2) and pread(2).
-pub fn compare(a: impl AsFd, b: impl AsFd, size: u64) -> Result<Difference> {
-    let mut buffers = (vec![0; PORTION], vec![0; PORTION]);
-    let mut result = Difference {
-        differs: false,
-        bytes_read: 0,
-    };
-    if size > PORTION as u64 {
-        for fd in [a.as_fd(), b.as_fd()] {
-            // Advice only: where it is refused, reading is merely slower.
-            #[expect(clippy::let_underscore_must_use, reason = "advice only")]
-            let _ = rustix::fs::fadvise(fd, 0, None, Advice::Sequential);
-        }
-    }
-    let mut offset = 0;
-    while offset < size {
+/// Compares files, with buffers that serve for one pair after the other.
+#[derive(Debug, Default)]
+pub struct Comparer {
+    buffers: [Vec<u8>; 2],
+}
+
+impl Comparer {
+    /// Compares the first `size` bytes of two files. Holes on both sides are stepped over, so a sparse
+    /// file costs what it holds, not what it claims.
+    ///
+    /// # Errors
+    /// Those of lseek(2) and pread(2); `ESTALE` when one of them became shorter meanwhile.
+    pub fn compare(&mut self, a: impl AsFd, b: impl AsFd, size: u64) -> Result<Difference> {
+        let mut result = Difference {
+            differs: false,
+            bytes_read: 0,
+        };
         if size > PORTION as u64 {
-            let next = next_data(a.as_fd(), offset, size)?.min(next_data(b.as_fd(), offset, size)?);
-            if next >= size {
+            for fd in [a.as_fd(), b.as_fd()] {
+                // Advice only: where it is refused, reading is merely slower.
+                #[expect(clippy::let_underscore_must_use, reason = "advice only")]
+                let _ = rustix::fs::fadvise(fd, 0, None, Advice::Sequential);
+            }
+        }
+        let mut offset = 0;
+        while offset < size {
+            if size > PORTION as u64 {
+                let next =
+                    next_data(a.as_fd(), offset, size)?.min(next_data(b.as_fd(), offset, size)?);
+                if next >= size {
+                    break;
+                }
+                offset = next;
+            }
+            let want = usize::try_from(size - offset)
+                .unwrap_or(PORTION)
+                .min(PORTION);
+            let [in_a, in_b] = self.buffers.each_mut().map(|buffer| {
+                if buffer.len() < want {
+                    buffer.resize(want, 0);
+                }
+                buffer.get_mut(..want).unwrap_or_default()
+            });
+            let read = read_at(&a, in_a, offset)? + read_at(&b, in_b, offset)?;
+            result.bytes_read += read as u64;
+            if read != 2 * want {
+                return Err(Errno::STALE);
+            }
+            if in_a != in_b {
+                result.differs = true;
                 break;
             }
-            offset = next;
+            offset += want as u64;
         }
-        let want = usize::try_from(size - offset)
-            .unwrap_or(PORTION)
-            .min(PORTION);
-        let read_a = read_at(&a, &mut buffers.0[..want], offset)?;
-        let read_b = read_at(&b, &mut buffers.1[..want], offset)?;
-        result.bytes_read += (read_a + read_b) as u64;
-        if read_a != want || read_b != want {
-            // One of them became shorter meanwhile.
-            return Err(Errno::STALE);
-        }
-        if buffers.0[..want] != buffers.1[..want] {
-            result.differs = true;
-            break;
-        }
-        offset += want as u64;
+        Ok(result)
     }
-    Ok(result)
 }
 
 /// Returns where the next data begins at or after `offset`; `size` when only a hole is left.

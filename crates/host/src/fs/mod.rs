@@ -7,7 +7,8 @@ mod file;
 mod stat;
 
 pub use dir::{Dir, DirReader};
-pub use file::{Difference, compare, open_regular, read_at, stat_fd};
+use file::read_whole;
+pub use file::{Comparer, Difference, open_regular, read_at, stat_fd};
 pub use stat::Stat;
 
 use std::io::Read as _;
@@ -45,17 +46,20 @@ pub fn read_small_bytes(path: impl AsRef<std::path::Path>) -> std::io::Result<Ve
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
         Mode::empty(),
     )?;
-    read_limited(fd.into(), RECORD_LIMIT)
+    // The kernel's files say nothing of their length, and give a page at a time.
+    let mut bytes = Vec::with_capacity(4096);
+    std::fs::File::from(fd)
+        .take(RECORD_LIMIT as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    match bytes.len() {
+        0..=RECORD_LIMIT => Ok(bytes),
+        _ => Err(too_long(RECORD_LIMIT)),
+    }
 }
 
-fn read_limited(file: std::fs::File, limit: usize) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > limit {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            format!("longer than {limit} bytes"),
-        ));
-    }
-    Ok(bytes)
+fn too_long(limit: usize) -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        format!("longer than {limit} bytes"),
+    )
 }

@@ -23,26 +23,51 @@ pub enum SubvolumeError {
     Tree(#[from] TreeError),
 }
 
-/// Returns the subvolume that is the entry `name` of a directory. `path` is kept to show.
-///
-/// The entry itself is not opened: opening the root directory of a container raises an event in it.
-///
-/// # Errors
-/// [`SubvolumeError`] when it is none, or the trees cannot be read.
-pub fn subvolume(parent: &Dir, name: &[u8], path: PathBuf) -> Result<Subvolume, SubvolumeError> {
-    let none = || SubvolumeError::NotASubvolume(plimsoll_core::model::escape(name).into_owned());
-    let mut trees = Trees::new(parent);
-    let tree = trees.tree_of_anchor()?;
-    let dir = parent.stat_self().map_err(TreeError::Io)?.ino;
-    match trees.entry(tree, dir, name)? {
-        // What the directory shows there must be the subvolume: something may be mounted over it.
-        Some(Location::Subvolume(id))
-            if trees.hangs_in(id, tree)?.is_some()
-                && parent.stat(name).map_err(TreeError::Io)?.ino == ROOT_DIRECTORY =>
-        {
-            Ok(Subvolume { id, path })
+/// The subvolumes in a directory.
+#[derive(Debug)]
+pub struct Subvolumes<'d> {
+    parent: &'d Dir,
+    trees: Trees<'d>,
+    /// The tree that the directory is in.
+    tree: u64,
+    inode: u64,
+}
+
+impl<'d> Subvolumes<'d> {
+    /// Looks where a directory is in its file system.
+    ///
+    /// # Errors
+    /// [`SubvolumeError`] when that is no Btrfs, or cannot be asked.
+    pub fn of(parent: &'d Dir) -> Result<Self, SubvolumeError> {
+        let trees = Trees::new(parent);
+        Ok(Self {
+            tree: trees.tree_of_anchor()?,
+            inode: parent.stat_self().map_err(TreeError::Io)?.ino,
+            parent,
+            trees,
+        })
+    }
+
+    /// Returns the subvolume that is the entry `name` of the directory. `path` is kept to show.
+    ///
+    /// The entry itself is not opened: opening the root directory of a container raises an event in it.
+    ///
+    /// # Errors
+    /// [`SubvolumeError`] when it is none, or the trees cannot be read.
+    pub fn named(&mut self, name: &[u8], path: PathBuf) -> Result<Subvolume, SubvolumeError> {
+        match self.trees.entry(self.tree, self.inode, name)? {
+            // What the directory shows there must be the subvolume: something may be mounted over it.
+            Some(Location::Subvolume(id))
+                if self.trees.hangs_in(id, self.tree)?.is_some()
+                    && self.parent.stat(name).map_err(TreeError::Io)?.ino == ROOT_DIRECTORY =>
+            {
+                Ok(Subvolume { id, path })
+            }
+            _ => {
+                let name = plimsoll_core::model::escape(name).into_owned();
+                Err(SubvolumeError::NotASubvolume(name))
+            }
         }
-        _ => Err(none()),
     }
 }
 
@@ -53,7 +78,11 @@ pub fn stack_of_paths(image: &Path, container: &Path) -> Option<BtrfsStack> {
     let find = |path: &Path| {
         let path = std::fs::canonicalize(path).ok()?;
         let parent = Dir::open(path.parent()?).ok()?;
-        let found = subvolume(&parent, path.file_name()?.as_encoded_bytes(), path.clone()).ok()?;
+        let name = path.file_name()?.as_encoded_bytes();
+        let found = Subvolumes::of(&parent)
+            .ok()?
+            .named(name, path.clone())
+            .ok()?;
         Some((parent, found))
     };
     let (image_parent, image) = find(image)?;
@@ -111,8 +140,9 @@ impl<'s> Snapshot<'s> {
             .container
             .path
             .with_file_name(String::from_utf8_lossy(&snapshot.name).as_ref());
-        snapshot.subvolume =
-            subvolume(&stack.anchor, &snapshot.name, path).map_err(std::io::Error::other)?;
+        snapshot.subvolume = Subvolumes::of(&stack.anchor)
+            .and_then(|mut subvolumes| subvolumes.named(&snapshot.name, path))
+            .map_err(std::io::Error::other)?;
         Ok(snapshot)
     }
 

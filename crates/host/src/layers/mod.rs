@@ -7,6 +7,7 @@
 pub mod btrfs;
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use plimsoll_core::model::{DiffId, RuntimePath};
 
@@ -27,7 +28,7 @@ pub enum LayerStack {
 #[derive(Debug)]
 pub struct Layer {
     /// The directory.
-    pub dir: Dir,
+    pub dir: Rc<Dir>,
     /// Its path on the host, to show.
     pub path: PathBuf,
     /// Which image layer it is, where that is known.
@@ -39,18 +40,30 @@ pub struct Layer {
 pub struct OverlayStack {
     /// The writable layer.
     pub upper: Layer,
-    /// The work directory, where it is known: its index names hard links that were written to.
-    pub work: Option<Dir>,
+    /// The index of the work directory, where it has one: it names hard links that were written to.
+    pub index: Option<Rc<Dir>>,
     /// Layers that the runtime itself put between image and container (Docker's `-init`), top first.
     pub injected: Vec<Layer>,
     /// What those layers may hold.
     pub injected_paths: Vec<RuntimePath>,
     /// The image's layers, top first.
-    pub image: Vec<Layer>,
+    pub image: Vec<Rc<Layer>>,
     /// Data-only lower layers, top first: reached by metacopy redirects alone.
     pub data_only: Vec<Layer>,
     /// Which attribute namespace carries the overlay's marks.
     pub marks: MarkNamespace,
+}
+
+/// Takes what opening the index of a work directory came to: most mounts have none.
+///
+/// # Errors
+/// Why it cannot be opened although it is there.
+pub fn index(opened: rustix::io::Result<Dir>) -> rustix::io::Result<Option<Rc<Dir>>> {
+    match opened {
+        Ok(dir) => Ok(Some(Rc::new(dir))),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Where overlayfs keeps its marks (kernel `Documentation/filesystems/overlayfs.rst`, "User xattr").
@@ -98,7 +111,7 @@ impl BtrfsStack {
     pub fn as_plain(&self) -> std::io::Result<PlainStack> {
         let open = |subvolume: &Subvolume| -> std::io::Result<Layer> {
             Ok(Layer {
-                dir: Dir::open(&subvolume.path)?,
+                dir: Rc::new(Dir::open(&subvolume.path)?),
                 path: subvolume.path.clone(),
                 diff_id: None,
             })

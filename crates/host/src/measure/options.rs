@@ -1,5 +1,6 @@
 //! How the two sides are compared.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use plimsoll_core::model::{Algorithm, EngineKind};
@@ -18,8 +19,8 @@ pub struct Options {
     /// Hold the container still while it is looked at. This writes: a read-only snapshot on Btrfs,
     /// a frozen cgroup on overlay.
     pub atomic: bool,
-    /// Threads of the digest engine; at least 1.
-    pub jobs: usize,
+    /// Threads of the digest engine; as many as there are processors for when absent.
+    pub jobs: Option<NonZero<usize>>,
     /// List everything beneath a deleted directory.
     pub expand: bool,
     /// Changes kept for one container at most; more are counted in a gap.
@@ -35,10 +36,22 @@ impl Default for Options {
             algorithm: Algorithm::Sha256,
             confirm: Confirm::Auto,
             atomic: false,
-            jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            jobs: None,
             expand: false,
             max_changes: 100_000,
             baseline: None,
         }
+    }
+}
+
+impl Options {
+    /// Returns how many threads hash. Not asked until something is hashed: the answer takes the
+    /// reading of several files of the kernel's.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        let threads = self
+            .jobs
+            .or_else(|| std::thread::available_parallelism().ok());
+        threads.map_or(1, NonZero::get)
     }
 }

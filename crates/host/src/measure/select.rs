@@ -122,7 +122,7 @@ impl Run<'_> {
                 self.digest(OverlayPair::plain(stack, confirm))?;
                 if let Some(injected) = &stack.injected {
                     let trees = OverlayPair::plain(&injected.over_image, confirm);
-                    let (algorithm, jobs) = (self.options.algorithm, self.options.jobs);
+                    let (algorithm, jobs) = (self.options.algorithm, self.options.threads());
                     let found = self.run(&mut DigestPair::new(trees, algorithm, jobs));
                     self.add_injected(found, &injected.paths);
                 }
@@ -197,8 +197,7 @@ impl Run<'_> {
         injected: &Subvolume,
     ) -> Result<(), Trouble> {
         let (scope, confirm) = (self.scope(), self.options.confirm);
-        let mut pair =
-            BtrfsPair::open(&stack.anchor, &stack.image, injected, None, scope, confirm)?;
+        let mut pair = BtrfsPair::injected(&stack.anchor, &stack.image, injected, scope, confirm)?;
         let found = self.run(&mut pair);
         let moved = pair.reference_moved()?;
         self.note_moved(moved);
@@ -225,7 +224,7 @@ impl Run<'_> {
 
     /// Compares two trees by digests: each other's, or those of a stored baseline.
     fn digest<P: Readable>(&mut self, trees: P) -> Result<(), Trouble> {
-        let (algorithm, jobs) = (self.options.algorithm, self.options.jobs);
+        let (algorithm, jobs) = (self.options.algorithm, self.options.threads());
         self.outcome = match &self.options.baseline {
             None => self.run(&mut DigestPair::new(trees, algorithm, jobs)),
             Some(path) => {

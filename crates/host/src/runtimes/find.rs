@@ -94,73 +94,45 @@ pub fn containers(
                 add(Rc::new(Tree::new(image, container)), &mut found, &mut gaps)?;
             }
             Target::Any(name) | Target::Docker(name) => {
-                let all = match &mut docker {
-                    Some(all) => all,
-                    none => none.insert(AllOfDocker::find(sources)?),
+                let docker = match &mut docker {
+                    Some(docker) => docker,
+                    none => none.insert(Rc::new(Docker::find_for(sources, name)?)),
                 };
-                found.push(all.named(name)?);
+                found.push(named(docker, name, &mut gaps)?);
             }
         }
-    }
-    if let Some(all) = docker {
-        gaps.extend(all.gaps_besides_others(&found));
     }
     Ok((found, gaps))
 }
 
-/// All containers of Docker, to be named one by one.
-struct AllOfDocker {
-    runtime: Rc<Docker>,
-    containers: Vec<Container>,
-    gaps: Vec<Gap>,
-}
-
-impl AllOfDocker {
-    fn find(sources: &Sources) -> Result<Self, RuntimeError> {
-        let runtime = Rc::new(Docker::find(sources)?);
-        let (containers, gaps) = runtime.containers()?;
-        Ok(Self {
-            runtime,
-            containers,
-            gaps,
-        })
-    }
-
-    /// Returns the container of this name, of this id, or with an id that alone begins so: in this
-    /// order, as Docker resolves names.
-    fn named(&self, name: &str) -> Result<Found, FindError> {
-        let exactly = |c: &&Container| c.name.as_deref() == Some(name) || c.id.as_str() == name;
-        let mut candidates: Vec<_> = self.containers.iter().filter(exactly).collect();
-        if candidates.is_empty() && !name.is_empty() {
-            let begins = |c: &&Container| c.id.as_str().starts_with(name);
-            candidates = self.containers.iter().filter(begins).collect();
-        }
-        match candidates.as_slice() {
-            [] => Err(FindError::NotFound {
+/// Finds the one container that a name means, and adds what could not be seen about it.
+fn named(runtime: &Rc<Docker>, name: &str, gaps: &mut Vec<Gap>) -> Result<Found, FindError> {
+    let (candidates, unread) = runtime.named(name)?;
+    let found = match candidates.as_slice() {
+        [] => {
+            return Err(FindError::NotFound {
                 target: escape(name.as_bytes()).into_owned(),
-                searched: self.runtime.describe(),
-            }),
-            [one] => Ok((Rc::clone(&self.runtime) as Rc<dyn Runtime>, (*one).clone())),
-            several => Err(FindError::Ambiguous {
+                searched: runtime.describe(),
+            });
+        }
+        [one] => one.clone(),
+        several => {
+            return Err(FindError::Ambiguous {
                 target: escape(name.as_bytes()).into_owned(),
                 candidates: several
                     .iter()
                     .map(|c| format!("{} ({})", c.display_name(), c.id.short()))
                     .collect::<Vec<_>>()
                     .join(", "),
-            }),
+            });
+        }
+    };
+    for gap in unread {
+        if !gaps.contains(&gap) {
+            gaps.push(gap);
         }
     }
-
-    /// Returns the gaps, those left out that are about a container that nobody asked for: they are
-    /// named by its id.
-    fn gaps_besides_others(self, found: &[Found]) -> impl Iterator<Item = Gap> {
-        self.gaps.into_iter().filter(|gap| {
-            let what = gap.what.as_bytes();
-            let is_id = what.len() == 64 && what.iter().all(u8::is_ascii_hexdigit);
-            !is_id || found.iter().any(|(_, c)| c.id.as_str().as_bytes() == what)
-        })
-    }
+    Ok((Rc::clone(runtime) as Rc<dyn Runtime>, found))
 }
 
 /// Adds every container of a runtime.

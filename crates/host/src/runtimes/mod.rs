@@ -40,9 +40,6 @@ pub enum RuntimeError {
 pub struct Located {
     /// The two sides.
     pub stack: LayerStack,
-    /// More paths that the runtime itself may have made, known only where the layers are: see
-    /// [`Container::runtime_paths`].
-    pub runtime_paths: Vec<RuntimePath>,
     /// What runtime and configuration mount over the rootfs of this container while it runs.
     pub mounts: Vec<ExpectedMount>,
     /// What could not be seen, or is contradictory, about where they lie.
@@ -65,6 +62,17 @@ pub trait Runtime {
     /// # Errors
     /// [`RuntimeError`] when they cannot be found or do not make sense.
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError>;
+
+    /// Returns the paths that the runtime itself may have made in the writable layer of a container: see
+    /// [`Container::runtime_paths`]. Asked only of a container in which something differs.
+    fn runtime_paths(
+        &self,
+        container: &Container,
+        stack: &LayerStack,
+    ) -> (Vec<RuntimePath>, Vec<Gap>) {
+        let _ = (container, stack);
+        Default::default()
+    }
 
     /// Looks, after a container was compared, whether it is still the same one; returns why not.
     fn vanished(&self, container: &Container) -> Option<Gap> {

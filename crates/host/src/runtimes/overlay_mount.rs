@@ -3,12 +3,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use plimsoll_core::model::{Bytes, Container, ContainerId, Gap, Image, RuntimeKind, State, escape};
 
 use super::{Located, Runtime, RuntimeError};
 use crate::fs::Dir;
-use crate::layers::{Layer, LayerStack, MarkNamespace, OverlayStack};
+use crate::layers::{Layer, LayerStack, MarkNamespace, OverlayStack, index};
 use crate::proc::mountinfo::{self, OverlayMount as Layers};
 
 /// An overlay mount of this process's mount namespace.
@@ -77,15 +78,22 @@ impl Runtime for OverlayMount {
         };
         let stack = OverlayStack {
             upper: open(upper)?,
-            work: self
-                .layers
-                .work
-                .as_deref()
-                .map(|path| open(path).map(|layer| layer.dir))
-                .transpose()?,
+            index: match self.layers.work.as_deref() {
+                Some(work) => index(open(work)?.dir.child(b"index")).map_err(|errno| {
+                    RuntimeError::Unavailable(format!(
+                        "the index of the work directory {}: {}",
+                        escape(work),
+                        std::io::Error::from(errno)
+                    ))
+                })?,
+                None => None,
+            },
             injected: Vec::new(),
             injected_paths: Vec::new(),
-            image: open_all(&self.layers.lower)?,
+            image: open_all(&self.layers.lower)?
+                .into_iter()
+                .map(Rc::new)
+                .collect(),
             data_only: open_all(&self.layers.data_only)?,
             marks: if self.layers.userxattr {
                 MarkNamespace::User
@@ -95,7 +103,6 @@ impl Runtime for OverlayMount {
         };
         Ok(Located {
             stack: LayerStack::Overlay(stack),
-            runtime_paths: Vec::new(),
             mounts: Vec::new(),
             gaps: Vec::new(),
         })
@@ -115,7 +122,7 @@ fn open(path: &[u8]) -> Result<Layer, RuntimeError> {
         RuntimeError::Unavailable(format!("layer {shown}: {}", std::io::Error::from(errno)))
     })?;
     Ok(Layer {
-        dir,
+        dir: Rc::new(dir),
         path: path.to_owned(),
         diff_id: None,
     })

@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use plimsoll_core::model::{Container, ContainerId, Gap, Image, RuntimeKind, State, escape};
 
@@ -50,7 +51,6 @@ impl Runtime for Tree {
             return Ok(Located {
                 stack: LayerStack::Btrfs(stack),
                 gaps: Vec::new(),
-                runtime_paths: Vec::new(),
                 mounts: Vec::new(),
             });
         }
@@ -61,7 +61,6 @@ impl Runtime for Tree {
         };
         Ok(Located {
             stack: LayerStack::Plain(stack),
-            runtime_paths: Vec::new(),
             mounts: Vec::new(),
             gaps: Vec::new(),
         })
@@ -74,7 +73,7 @@ fn open(path: &Path) -> Result<Layer, RuntimeError> {
         RuntimeError::Unavailable(format!("{shown}: {}", std::io::Error::from(errno)))
     })?;
     Ok(Layer {
-        dir,
+        dir: Rc::new(dir),
         path: path.to_owned(),
         diff_id: None,
     })

@@ -28,9 +28,11 @@ pub(crate) struct Item<'b> {
     pub(crate) data: &'b [u8],
 }
 
+/// Bytes of what stands before each item (`struct btrfs_ioctl_search_header`).
+pub(crate) const HEADER: usize = 32;
+
 /// Splits what a search returned into items. Stops at anything that does not fit.
 pub(crate) fn items(mut bytes: &[u8], count: u32) -> impl Iterator<Item = Item<'_>> {
-    const HEADER: usize = 32;
     (0..count).map_while(move |_| {
         let header = bytes.get(..HEADER)?;
         let length = usize::try_from(u32_at(header, 28)?).ok()?;

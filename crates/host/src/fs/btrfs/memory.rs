@@ -8,7 +8,8 @@ use plimsoll_syscall::btrfs::SearchKey;
 use rustix::io::{Errno, Result};
 
 use super::Trees;
-use super::search::{BUFFER, Key, Search};
+use super::decode::HEADER;
+use super::search::{Key, Search};
 use crate::fs::Dir;
 
 /// Longest item: a leaf of the largest node size.
@@ -70,7 +71,7 @@ impl Memory {
 }
 
 impl Search for Memory {
-    fn search(&mut self, _: BorrowedFd<'_>, key: &SearchKey) -> Result<u32> {
+    fn search(&mut self, _: BorrowedFd<'_>, key: &SearchKey, space: usize) -> Result<u32> {
         self.found.clear();
         let items = self.trees.get(&key.tree_id).ok_or(Errno::NOENT)?;
         let mut count = 0;
@@ -81,7 +82,13 @@ impl Search for Memory {
             .range(key.min..=key.max)
             .filter(|(_, (transid, _))| *transid >= key.min_transid)
         {
-            if count == key.max_items || self.found.len() + 32 + data.len() > BUFFER {
+            if count == key.max_items {
+                break;
+            }
+            if self.found.len() + HEADER + data.len() > space {
+                if count == 0 {
+                    return Err(Errno::OVERFLOW);
+                }
                 break;
             }
             for number in [*transid, at.0, at.2] {

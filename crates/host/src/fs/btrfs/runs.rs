@@ -5,7 +5,7 @@
 //! What comes from a run is as it was when the run was read: later than the start of the check, which
 //! is what is promised, but not the newest.
 
-use super::decode::Item;
+use super::decode::{DIR_ITEM, Item};
 use super::search::Key;
 
 /// Runs kept.
@@ -96,11 +96,21 @@ impl Runs {
         self.0.iter().find(|run| run.covers(tree, min, max))
     }
 
+    /// Whether there is a run that was read from just this key on, however far it reaches.
+    pub(super) fn has_from(&self, tree: u64, from: Key) -> bool {
+        self.0
+            .iter()
+            .any(|run| run.tree == tree && run.from == from)
+    }
+
     /// Returns how many items to read from a key on: the more, the longer inodes were asked for one
     /// after the other.
     pub(super) fn wanted(&self, tree: u64, (inode, ..): Key) -> u32 {
         let follows = |run: &&Run| {
-            run.tree == tree && (run.from.0..=run.upto.0.saturating_add(NEAR)).contains(&inode)
+            // What follows a directory's entries was not asked for.
+            run.tree == tree
+                && run.from.1 != DIR_ITEM
+                && (run.from.0..=run.upto.0.saturating_add(NEAR)).contains(&inode)
         };
         match self.0.iter().filter(follows).map(Run::len).max() {
             Some(length) => u32::try_from(length)

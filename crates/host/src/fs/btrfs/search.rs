@@ -17,8 +17,20 @@ use crate::fs::Dir;
 /// The tree of tree roots.
 const ROOT_TREE: u64 = 1;
 
-/// Bytes of items that one search may return.
+/// Bytes of items that one search may return, once there were many.
 pub(super) const BUFFER: usize = 256 << 10;
+
+/// Bytes of items that a first search may return: one of any length, and some more.
+const FIRST: usize = ITEM_MAX + (16 << 10);
+
+/// Bytes of items where one is asked for that is short, mostly.
+const SINGLE: usize = 2 << 10;
+
+/// Items that are read of a directory at one go: all of one of some sixty entries, each of which has two.
+const DIRECTORY: u32 = 128;
+
+/// Longest item with its header: a leaf of the largest node size (`BTRFS_MAX_METADATA_BLOCKSIZE`).
+const ITEM_MAX: usize = 64 << 10;
 
 /// A name: the number of the directory that it is in, and itself.
 type Name = (u64, Box<[u8]>);
@@ -29,15 +41,25 @@ pub(crate) type Key = (u64, u8, u64);
 /// What answers a search: the kernel, or trees in memory where hostile ones are tried.
 pub(super) trait Search: std::fmt::Debug {
     /// Searches for items and returns how many were found, as [`SearchBuffer::search`] does.
-    fn search(&mut self, fd: BorrowedFd<'_>, key: &SearchKey) -> rustix::io::Result<u32>;
+    fn search(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: &SearchKey,
+        space: usize,
+    ) -> rustix::io::Result<u32>;
 
     /// Returns the bytes of the items last found, and perhaps others after them.
     fn items(&self) -> &[u8];
 }
 
 impl Search for SearchBuffer {
-    fn search(&mut self, fd: BorrowedFd<'_>, key: &SearchKey) -> rustix::io::Result<u32> {
-        SearchBuffer::search(self, fd, key)
+    fn search(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: &SearchKey,
+        space: usize,
+    ) -> rustix::io::Result<u32> {
+        SearchBuffer::search(self, fd, key, space)
     }
 
     fn items(&self) -> &[u8] {
@@ -56,7 +78,7 @@ pub(crate) struct Trees<'s> {
 
 impl<'s> Trees<'s> {
     pub(crate) fn new(anchor: &'s Dir) -> Self {
-        Self::over(anchor, Box::new(SearchBuffer::new(BUFFER)))
+        Self::over(anchor, Box::new(SearchBuffer::default()))
     }
 
     pub(super) fn over(anchor: &'s Dir, source: Box<dyn Search>) -> Self {
@@ -98,18 +120,27 @@ impl<'s> Trees<'s> {
             min_transid,
             max_items: batch,
         };
+        let mut space = match batch {
+            1 => SINGLE,
+            _ => FIRST,
+        };
         loop {
-            let count = self
-                .source
-                .search(self.anchor.as_fd(), &key)
-                .map_err(|errno| explain(errno, tree))?;
+            let count = match self.source.search(self.anchor.as_fd(), &key, space) {
+                Err(Errno::OVERFLOW) if space < FIRST => {
+                    space = FIRST;
+                    continue;
+                }
+                answer => answer.map_err(|errno| explain(errno, tree))?,
+            };
             if count == 0 {
                 return Ok(());
             }
             let mut seen = 0;
             let mut last = None;
+            let mut used = 0;
             for item in decode::items(self.source.items(), count) {
                 seen += 1;
+                used += decode::HEADER + item.data.len();
                 self.items_read += 1;
                 last = Some((item.objectid, item.kind, item.offset));
                 if each(item).is_break() {
@@ -118,6 +149,14 @@ impl<'s> Trees<'s> {
             }
             if seen != count {
                 return Err(TreeError::Undecodable(tree));
+            }
+            // The kernel stops at the number asked for, at an item that does not fit, or at the end
+            // (`fs/btrfs/ioctl.c`, `copy_to_sk`).
+            if count < batch && space.saturating_sub(used) >= ITEM_MAX {
+                return Ok(());
+            }
+            if batch > 1 {
+                space = BUFFER;
             }
             match last.and_then(after) {
                 Some(next) if next <= max => key.min = next,
@@ -136,26 +175,8 @@ impl<'s> Trees<'s> {
         mut each: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<(), TreeError> {
         if self.runs.find(tree, min, max).is_none() {
-            let key = SearchKey {
-                tree_id: tree,
-                min,
-                max: LAST_KEY,
-                min_transid: 0,
-                max_items: self.runs.wanted(tree, min),
-            };
-            let count = self
-                .source
-                .search(self.anchor.as_fd(), &key)
-                .map_err(|errno| explain(errno, tree))?;
-            let mut run = Run::new(tree, min);
-            for item in decode::items(self.source.items(), count) {
-                run.push(&item);
-            }
-            if run.len() as u64 != u64::from(count) {
-                return Err(TreeError::Undecodable(tree));
-            }
-            self.items_read += u64::from(count);
-            self.runs.add(run);
+            let wanted = self.runs.wanted(tree, min);
+            self.read_run(tree, min, wanted)?;
         }
         match self.runs.find(tree, min, max) {
             Some(run) => {
@@ -169,6 +190,31 @@ impl<'s> Trees<'s> {
             // Longer than a run.
             None => self.each(tree, (min, max), 0, batch, each),
         }
+    }
+
+    /// Reads the items of a tree from a key on, some of them, to be asked for later.
+    fn read_run(&mut self, tree: u64, from: Key, wanted: u32) -> Result<(), TreeError> {
+        let key = SearchKey {
+            tree_id: tree,
+            min: from,
+            max: LAST_KEY,
+            min_transid: 0,
+            max_items: wanted,
+        };
+        let count = self
+            .source
+            .search(self.anchor.as_fd(), &key, FIRST)
+            .map_err(|errno| explain(errno, tree))?;
+        let mut run = Run::new(tree, from);
+        for item in decode::items(self.source.items(), count) {
+            run.push(&item);
+        }
+        if run.len() as u64 != u64::from(count) {
+            return Err(TreeError::Undecodable(tree));
+        }
+        self.items_read += u64::from(count);
+        self.runs.add(run);
+        Ok(())
     }
 
     /// Forgets what earlier searches found beside what was asked for.
@@ -309,27 +355,33 @@ impl<'s> Trees<'s> {
         dir: u64,
         name: &[u8],
     ) -> Result<Option<Location>, TreeError> {
-        let mut location = None;
-        let mut odd = false;
         let key = (dir, decode::DIR_ITEM, decode::name_hash(name));
-        self.each(tree, (key, key), 0, 1, |item| {
-            for entry in decode::dir_entries(item.data) {
-                match entry {
-                    Some(entry) if entry.name == name => {
-                        location = entry.location;
-                        odd |= location.is_none();
-                    }
-                    Some(_) => {}
-                    None => odd = true,
-                }
+        self.read_directory(tree, dir)?;
+        if let Some(run) = self.runs.find(tree, key, key) {
+            let found = run.items(key, key).next();
+            if let Some(location) = found.map(|item| location_of(item.data, name))
+                && location != Ok(None)
+            {
+                return location.map_err(|()| TreeError::Undecodable(tree));
             }
+        }
+        // That there is none is always fresh.
+        let mut location = Ok(None);
+        self.each(tree, (key, key), 0, 1, |item| {
+            location = location_of(item.data, name);
             ControlFlow::Break(())
         })?;
-        if odd {
-            Err(TreeError::Undecodable(tree))
-        } else {
-            Ok(location)
+        location.map_err(|()| TreeError::Undecodable(tree))
+    }
+
+    /// Reads the entries of a directory at one go, unless they were read already: who asks for one asks
+    /// for others. Of a directory that is too large for that a part is read, which shows that it is.
+    fn read_directory(&mut self, tree: u64, dir: u64) -> Result<(), TreeError> {
+        let from = (dir, decode::DIR_ITEM, 0);
+        if !self.runs.has_from(tree, from) {
+            self.read_run(tree, from, DIRECTORY)?;
         }
+        Ok(())
     }
 
     /// Gives the entries of a directory from index `from` on, in the order in which they were made,
@@ -347,7 +399,7 @@ impl<'s> Trees<'s> {
             (dir, decode::DIR_INDEX, from),
             (dir, decode::DIR_INDEX, u64::MAX),
         );
-        self.each(tree, range, 0, batch, |item| {
+        let each = |item: Item<'_>| {
             for entry in decode::dir_entries(item.data) {
                 match entry {
                     Some(entry) => each(item.offset, entry)?,
@@ -355,7 +407,16 @@ impl<'s> Trees<'s> {
                 }
             }
             ControlFlow::Continue(())
-        })?;
+        };
+        self.read_directory(tree, dir)?;
+        match self.runs.find(tree, range.0, range.1) {
+            Some(run) => {
+                let mut items = run.items(range.0, range.1);
+                // Broken off by the caller, which is no matter here.
+                let _ = items.try_for_each(each);
+            }
+            None => self.each(tree, range, 0, batch, each)?,
+        }
         if odd {
             Err(TreeError::Undecodable(tree))
         } else {
@@ -387,6 +448,18 @@ impl<'s> Trees<'s> {
             Ok(names)
         }
     }
+}
+
+/// Returns where a name leads by the entries of one hash; `None` when none of them has it.
+fn location_of(data: &[u8], name: &[u8]) -> Result<Option<Location>, ()> {
+    let mut location = None;
+    for entry in decode::dir_entries(data) {
+        let entry = entry.ok_or(())?;
+        if entry.name == name {
+            location = Some(entry.location.ok_or(())?);
+        }
+    }
+    Ok(location)
 }
 
 /// Returns the key after this one.

@@ -16,7 +16,7 @@ use super::compression::{MAX_COMPRESSED, decompress};
 use super::device::{Devices, Unreadable, copies_in, is_superblock_of};
 use super::extents::{Extents, Segment};
 use super::steady::Start;
-use super::{BtrfsPair, Scope};
+use super::{BtrfsPair, Scope, Sides};
 use crate::fs::btrfs::decode::{Chunk, EXTENT_CSUM, EXTENT_DATA, FileExtent, Place};
 use crate::fs::btrfs::memory::Memory;
 use crate::layers::Subvolume;
@@ -378,9 +378,14 @@ pub fn btrfs_walk(data: &[u8]) {
     let open = |memory: &Memory, scope, confirm| {
         let mut trees = memory.clone().trees(&anchor);
         let (image, container) = (subvolume(image), subvolume(container));
-        let start = Start::flush(&mut trees, container.id, || Ok(())).ok()?;
-        let pair =
-            BtrfsPair::over((trees, start), &image, &container, None, scope, confirm).ok()?;
+        let (start, root) = Start::flush(&mut trees, container.id, || Ok(())).ok()?;
+        let sides = Sides {
+            image: &image,
+            container: &container,
+            looked_at: &container,
+            container_root: root?,
+        };
+        let pair = BtrfsPair::over(trees, start, sides, scope, confirm).ok()?;
         let info = FsInfo {
             id: [0; 16],
             node_size: 16 << 10,

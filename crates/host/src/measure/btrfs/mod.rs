@@ -94,6 +94,19 @@ pub enum Scope {
     Paths,
 }
 
+/// The subvolumes that are compared.
+struct Sides<'a> {
+    image: &'a Subvolume,
+    container: &'a Subvolume,
+    /// The container's, or a read-only snapshot of it.
+    looked_at: &'a Subvolume,
+    container_root: Root,
+}
+
+fn gone(subvolume: &Subvolume) -> Trouble {
+    Trouble(format!("subvolume {} is gone", subvolume.id))
+}
+
 impl<'s> BtrfsPair<'s> {
     /// Compares a subvolume with the one that it is a snapshot of, after writing out what is pending:
     /// a change is in the tree only from then on. `snapshot` is looked at in place of `container`
@@ -110,26 +123,71 @@ impl<'s> BtrfsPair<'s> {
         confirm: Confirm,
     ) -> Result<Self, Trouble> {
         let mut trees = Trees::new(anchor);
+        let looked_at = snapshot.unwrap_or(container);
         // syncfs walks dirty inodes; BTRFS_IOC_SYNC misses pages that were dirtied without a reservation.
-        let looked_at = snapshot.map_or(container.id, |snapshot| snapshot.id);
-        let start = Start::flush(&mut trees, looked_at, || rustix::fs::syncfs(anchor))?;
-        Self::over((trees, start), image, container, snapshot, scope, confirm)
+        // It commits only when the file system has something pending (kernel `fs/btrfs/disk-io.c`,
+        // `btrfs_sync_fs`), which nothing tells for one subvolume alone.
+        let (start, root) = Start::flush(&mut trees, looked_at.id, || rustix::fs::syncfs(anchor))?;
+        let root = root.ok_or_else(|| gone(looked_at))?;
+        let container_root = match snapshot {
+            None => root,
+            Some(_) => {
+                let container_root = trees.root(container.id)?.ok_or_else(|| gone(container))?;
+                if root.parent_uuid != container_root.uuid {
+                    return Err(Trouble(
+                        "the snapshot taken is not one of the container".into(),
+                    ));
+                }
+                container_root
+            }
+        };
+        let sides = Sides {
+            image,
+            container,
+            looked_at,
+            container_root,
+        };
+        Self::over(trees, start, sides, scope, confirm)
     }
 
-    fn over(
-        (mut trees, start): (Trees<'s>, Start),
+    /// Compares a subvolume that the runtime put between image and container with the image's. Whatever
+    /// was pending in it was written out when the container's was opened, and no container writes to it.
+    ///
+    /// # Errors
+    /// Those of [`BtrfsPair::open`].
+    pub fn injected(
+        anchor: &'s Dir,
         image: &Subvolume,
-        container: &Subvolume,
-        snapshot: Option<&Subvolume>,
+        injected: &Subvolume,
         scope: Scope,
         confirm: Confirm,
     ) -> Result<Self, Trouble> {
-        let mut root = |subvolume: &Subvolume| -> Result<Root, Trouble> {
-            trees
-                .root(subvolume.id)?
-                .ok_or_else(|| Trouble(format!("subvolume {} is gone", subvolume.id)))
+        let mut trees = Trees::new(anchor);
+        let root = trees.root(injected.id)?.ok_or_else(|| gone(injected))?;
+        let start = Start::flushed(&root);
+        let sides = Sides {
+            image,
+            container: injected,
+            looked_at: injected,
+            container_root: root,
         };
-        let (image_root, container_root) = (root(image)?, root(container)?);
+        Self::over(trees, start, sides, scope, confirm)
+    }
+
+    fn over(
+        mut trees: Trees<'s>,
+        start: Start,
+        sides: Sides<'_>,
+        scope: Scope,
+        confirm: Confirm,
+    ) -> Result<Self, Trouble> {
+        let Sides {
+            image,
+            container,
+            looked_at,
+            container_root,
+        } = sides;
+        let image_root = trees.root(image.id)?.ok_or_else(|| gone(image))?;
         let unset = [0; 16];
         if container_root.parent_uuid != image_root.uuid || image_root.uuid == unset {
             return Err(Trouble(format!(
@@ -137,15 +195,7 @@ impl<'s> BtrfsPair<'s> {
                 container.id, image.id
             )));
         }
-        let looked_at = match snapshot {
-            None => container.id,
-            Some(snapshot) if root(snapshot)?.parent_uuid == container_root.uuid => snapshot.id,
-            Some(_) => {
-                return Err(Trouble(
-                    "the snapshot taken is not one of the container".into(),
-                ));
-            }
-        };
+        let looked_at = looked_at.id;
         let base = container_root.otransid;
         let (candidates, moved) = match scope {
             Scope::Paths => (None, Vec::new()),

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use plimsoll_core::model::{ChangeKind, RootPath, Timestamp};
 
 use super::BtrfsPair;
-use crate::fs::btrfs::decode::{INODE_ITEM, Inode, Location};
+use crate::fs::btrfs::decode::{INODE_ITEM, Inode, Location, Root};
 use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::measure::Trouble;
 
@@ -35,19 +35,19 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Flushes, by `flush`, and notes the state of a subvolume's tree.
+    /// Flushes, by `flush`, and notes the state of a subvolume's tree. Returns its root as well, where it
+    /// (still) has one.
     pub(super) fn flush(
         trees: &mut Trees<'_>,
         subvolume: u64,
         flush: impl FnOnce() -> rustix::io::Result<()>,
-    ) -> Result<Self, Trouble> {
-        let mut generation = || -> Result<u64, TreeError> {
-            Ok(trees.root(subvolume)?.map_or(0, |root| root.generation))
-        };
-        let before = generation()?;
+    ) -> Result<(Self, Option<Root>), Trouble> {
+        let generation = |root: &Option<Root>| root.as_ref().map_or(0, |root| root.generation);
+        let before = generation(&trees.root(subvolume)?);
         let now = SystemTime::now() - TICK;
         flush()?;
-        let after = generation()?;
+        let root = trees.root(subvolume)?;
+        let after = generation(&root);
         let since = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -55,10 +55,19 @@ impl Start {
             seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
             nanoseconds: since.subsec_nanos(),
         };
-        Ok(Self {
+        let start = Self {
             generation: after,
             flushed: (before != after).then_some(now),
-        })
+        };
+        Ok((start, root))
+    }
+
+    /// The state of a tree that nothing is pending for, since that was written out before.
+    pub(super) fn flushed(root: &Root) -> Self {
+        Self {
+            generation: root.generation,
+            flushed: None,
+        }
     }
 }
 
@@ -100,6 +109,7 @@ impl BtrfsPair<'_> {
             ControlFlow::Break(())
         })?;
         let mut found = Moved::default();
+        self.trees.refresh();
         if touched {
             rustix::fs::syncfs(self.anchor)?;
         } else if flushed.is_none() {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use plimsoll_syscall::fiemap::{self, Extent};
 
 use super::node::Leaf;
-use crate::fs::{Dir, Stat};
+use crate::fs::{Comparer, Stat};
 use crate::measure::{Confirm, Content, Trouble};
 
 /// Tries to compare a file that holds still meanwhile.
@@ -14,7 +14,7 @@ const TRIES: usize = 5;
 /// Whether copy-up shares extents on this file system, so that an untouched copy can be told without
 /// reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sharing {
+enum Sharing {
     /// XFS and Btrfs clone on copy-up.
     Possible,
     /// Nothing is shared, or it turned out that the map cannot be read.
@@ -22,10 +22,10 @@ pub(super) enum Sharing {
 }
 
 impl Sharing {
-    pub(super) fn of(upper: &Dir) -> Self {
+    fn of(file: impl AsFd) -> Self {
         const XFS: i64 = 0x5846_5342;
         const BTRFS: i64 = 0x9123_683e;
-        match rustix::fs::fstatfs(upper) {
+        match rustix::fs::fstatfs(file) {
             Ok(fs) if [XFS, BTRFS].contains(&fs.f_type) => Self::Possible,
             _ => Self::No,
         }
@@ -43,58 +43,89 @@ pub(super) fn open(leaf: &Leaf) -> Result<(OwnedFd, Stat), Trouble> {
     Ok((fd, stat))
 }
 
-/// Compares two files of equal size, and returns how many bytes were read for it.
-pub(super) fn compare(
-    image: &Leaf,
-    container: &Leaf,
+/// Compares contents of files, one pair after the other.
+#[derive(Debug)]
+pub(super) struct Contents {
     confirm: Confirm,
-    sharing: &mut Sharing,
-) -> Result<(Content, u64), Trouble> {
-    let same_inode = (image.stat.dev, image.stat.ino) == (container.stat.dev, container.stat.ino);
-    if same_inode || container.stat.size == 0 && image.stat.size == 0 {
-        return Ok((Content::Same, 0));
-    }
-    let one_fs = image.stat.dev == container.stat.dev;
-    if confirm == Confirm::Never && (*sharing == Sharing::No || !one_fs) {
-        return Ok((Content::Undecided, 0));
-    }
-    let (image_fd, image_stat) = open(image)?;
-    let (container_fd, mut stat) = open(container)?;
-    if confirm != Confirm::Always && *sharing == Sharing::Possible && one_fs {
-        match share_all(image_fd.as_fd(), container_fd.as_fd(), stat.size) {
-            Ok(true) => return Ok((Content::Same, 0)),
-            Ok(false) => {}
-            Err(_) => *sharing = Sharing::No,
+    /// Of the upper layer's file system, once a file of it was open.
+    sharing: Option<Sharing>,
+    comparer: Comparer,
+}
+
+impl Contents {
+    pub(super) fn new(confirm: Confirm) -> Self {
+        Self {
+            confirm,
+            sharing: None,
+            comparer: Comparer::default(),
         }
     }
-    if confirm == Confirm::Never {
-        return Ok((Content::Undecided, 0));
-    }
-    let mut bytes_read = 0;
-    for _ in 0..TRIES {
-        if stat.size != image_stat.size {
-            return Ok((Content::Different, bytes_read));
+
+    /// Compares two files of equal size, and returns how many bytes were read for it.
+    pub(super) fn compare(
+        &mut self,
+        image: &Leaf,
+        container: &Leaf,
+    ) -> Result<(Content, u64), Trouble> {
+        let same_inode =
+            (image.stat.dev, image.stat.ino) == (container.stat.dev, container.stat.ino);
+        if same_inode || container.stat.size == 0 && image.stat.size == 0 {
+            return Ok((Content::Same, 0));
         }
-        let difference = crate::fs::compare(&image_fd, &container_fd, stat.size);
-        let now = stat_of(&container_fd)?;
-        match difference {
-            Ok(difference) => {
-                bytes_read += difference.bytes_read;
-                if difference.differs {
-                    return Ok((Content::Different, bytes_read));
-                }
-                if (now.ctime, now.mtime, now.size) == (stat.ctime, stat.mtime, stat.size) {
-                    return Ok((Content::Same, bytes_read));
-                }
+        let one_fs = image.stat.dev == container.stat.dev;
+        if self.confirm == Confirm::Never
+            && !(one_fs && self.sharing(&*container.parent) == Sharing::Possible)
+        {
+            return Ok((Content::Undecided, 0));
+        }
+        let (image_fd, image_stat) = open(image)?;
+        let (container_fd, mut stat) = open(container)?;
+        if self.confirm != Confirm::Always
+            && one_fs
+            && self.sharing(&container_fd) == Sharing::Possible
+        {
+            match share_all(image_fd.as_fd(), container_fd.as_fd(), stat.size) {
+                Ok(true) => return Ok((Content::Same, 0)),
+                Ok(false) => {}
+                Err(_) => self.sharing = Some(Sharing::No),
             }
-            Err(rustix::io::Errno::STALE) => {}
-            Err(errno) => return Err(errno.into()),
         }
-        stat = now;
+        if self.confirm == Confirm::Never {
+            return Ok((Content::Undecided, 0));
+        }
+        let mut bytes_read = 0;
+        for _ in 0..TRIES {
+            if stat.size != image_stat.size {
+                return Ok((Content::Different, bytes_read));
+            }
+            let difference = self
+                .comparer
+                .compare(&image_fd, &container_fd, stat.size)
+                .map(|difference| {
+                    bytes_read += difference.bytes_read;
+                    difference.differs
+                });
+            match difference {
+                Ok(true) => return Ok((Content::Different, bytes_read)),
+                Ok(false) | Err(rustix::io::Errno::STALE) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let now = stat_of(&container_fd)?;
+            let still = (now.ctime, now.mtime, now.size) == (stat.ctime, stat.mtime, stat.size);
+            if still && difference.is_ok() {
+                return Ok((Content::Same, bytes_read));
+            }
+            stat = now;
+        }
+        Err(Trouble(
+            "it was written to each time while it was being compared".into(),
+        ))
     }
-    Err(Trouble(
-        "it was written to each time while it was being compared".into(),
-    ))
+
+    /// Returns whether copy-up shares extents where this file lies.
+    fn sharing(&mut self, file: impl AsFd) -> Sharing {
+        *self.sharing.get_or_insert_with(|| Sharing::of(file))
+    }
 }
 
 fn stat_of(fd: &OwnedFd) -> Result<Stat, Trouble> {

@@ -24,18 +24,8 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Reads the index of a work directory; without one it is empty.
-    pub(super) fn read(work: &Dir) -> Result<Self, Trouble> {
-        let dir = match work.child(b"index") {
-            Ok(dir) => dir,
-            Err(Errno::NOENT) => return Ok(Self::default()),
-            Err(errno) => {
-                return Err(Trouble(format!(
-                    "the index of the work directory: {}",
-                    std::io::Error::from(errno)
-                )));
-            }
-        };
+    /// Reads an index.
+    pub(super) fn read(dir: &Rc<Dir>) -> Result<Self, Trouble> {
         let mut names: Vec<Box<[u8]>> = Vec::new();
         let mut reader = dir.reader(0)?;
         while reader.next_portion(|name| names.push(name.into()))? {}
@@ -63,7 +53,7 @@ impl Index {
         }
         let dev = dir.stat_self()?.dev;
         Ok(Self {
-            dir: Some(Rc::new(dir)),
+            dir: Some(Rc::clone(dir)),
             entries,
             dev,
         })

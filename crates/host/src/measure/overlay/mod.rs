@@ -20,9 +20,9 @@ use std::rc::Rc;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 
-use self::content::Sharing;
+use self::content::Contents;
 use self::index::Index;
-use self::marks::MarkReader;
+use self::marks::{MarkReader, Marks};
 pub use self::node::Node;
 use self::node::{Leaf, Part};
 use super::digest::Readable;
@@ -53,8 +53,7 @@ pub struct OverlayPair<'s> {
     stacked: bool,
     marks: MarkReader,
     index: Index,
-    sharing: Sharing,
-    confirm: Confirm,
+    contents: Contents,
     /// Whether every name has to be looked at, because the index or the caller says so.
     exhaustive: bool,
     /// The roots of the layers that take part in the merge, opened once.
@@ -71,7 +70,8 @@ impl<'s> OverlayPair<'s> {
     /// # Errors
     /// [`Trouble`] when the index cannot be read.
     pub fn container(stack: &'s OverlayStack, confirm: Confirm) -> Result<Self, Trouble> {
-        let lowers = stack.injected.iter().chain(&stack.image);
+        let image = stack.image.iter().map(Rc::as_ref);
+        let lowers = stack.injected.iter().chain(image);
         let mut pair = Self::new(
             &stack.upper,
             lowers.collect(),
@@ -79,8 +79,8 @@ impl<'s> OverlayPair<'s> {
             Some(stack.marks),
             confirm,
         );
-        if let Some(work) = &stack.work {
-            pair.index = Index::read(work)?;
+        if let Some(index) = &stack.index {
+            pair.index = Index::read(index)?;
             pair.exhaustive = !pair.index.is_empty();
             if pair.exhaustive {
                 pair.index.require_one_file_system(&pair.layers)?;
@@ -93,7 +93,8 @@ impl<'s> OverlayPair<'s> {
     #[must_use]
     pub fn injected(stack: &'s OverlayStack, layer: usize, confirm: Confirm) -> Option<Self> {
         let upper = stack.injected.get(layer)?;
-        let lowers = stack.injected.iter().skip(layer + 1).chain(&stack.image);
+        let image = stack.image.iter().map(Rc::as_ref);
+        let lowers = stack.injected.iter().skip(layer + 1).chain(image);
         Some(Self::new(
             upper,
             lowers.collect(),
@@ -129,19 +130,39 @@ impl<'s> OverlayPair<'s> {
         let merged = layers.len();
         layers.extend(data_only);
         Self {
-            sharing: Sharing::of(&upper.dir),
+            contents: Contents::new(confirm),
             layers,
             merged,
             stacked: true,
             marks: MarkReader::new(marks),
             index: Index::default(),
-            confirm,
             exhaustive: false,
             roots: Vec::new(),
             memo: None,
             entries_read: 0,
             bytes_read: 0,
         }
+    }
+
+    /// Returns the roots of the layers that take part in the merge. They all do, whatever the marks on
+    /// one of them say (`ovl_get_root` in `fs/overlayfs/super.c`); what the topmost one of each side has
+    /// is told as the root's own.
+    fn open_roots(&mut self) -> Result<Vec<Part>, Trouble> {
+        let mut roots = Vec::with_capacity(self.merged);
+        for (layer, opened) in self.layers.iter().take(self.merged).enumerate() {
+            let stat = opened.dir.stat_self()?;
+            let marks = match layer {
+                0..=1 => self.marks.of(&opened.dir, b"", &stat)?,
+                _ => Marks::default(),
+            };
+            roots.push(Part {
+                layer,
+                dir: Rc::clone(&opened.dir),
+                stat,
+                marks,
+            });
+        }
+        Ok(roots)
     }
 
     fn part(&mut self, layer: usize, dir: Dir) -> Result<Part, Trouble> {
@@ -155,16 +176,6 @@ impl<'s> OverlayPair<'s> {
         })
     }
 
-    /// Opens both files of two leaves for reading.
-    fn data<'n>(&self, node: &'n Node) -> Result<&'n Leaf, Trouble> {
-        match node {
-            Node::Leaf(leaf) => Ok(leaf.data.as_deref().unwrap_or(leaf)),
-            Node::Dir { .. } => Err(Trouble(
-                "it became a directory while it was being looked at".into(),
-            )),
-        }
-    }
-
     /// Adds the names of `parts` from the cursor on, each name once.
     fn list_parts(
         &mut self,
@@ -176,15 +187,15 @@ impl<'s> OverlayPair<'s> {
         while let Some(part) = parts.get(cursor.part) {
             let start = out.len();
             let more = self.list_part(parts, cursor, out, full)?;
-            if !more {
-                let moves = part.layer == UPPER
-                    && part.dir.stat_self()?.ctime != cursor.ctime.unwrap_or(part.stat.ctime);
+            // A first portion can be thrown away still; what came before it was told already.
+            if part.layer == UPPER && (!more || cursor.portions == 1) {
+                let moves = part.dir.stat_self()?.ctime != cursor.ctime.unwrap_or(part.stat.ctime);
                 if moves && cursor.portions > 1 {
                     return Err(Trouble("it changed while it was being read".into()));
                 }
                 if moves {
                     cursor.tries += 1;
-                    if cursor.tries >= LIST_TRIES {
+                    if cursor.tries > LIST_TRIES {
                         return Err(Trouble(
                             "it changes all the time, also while it is being read".into(),
                         ));
@@ -197,6 +208,8 @@ impl<'s> OverlayPair<'s> {
                     };
                     continue;
                 }
+            }
+            if !more {
                 *cursor = Cursor {
                     part: cursor.part + 1,
                     ..Cursor::default()
@@ -221,7 +234,11 @@ impl<'s> OverlayPair<'s> {
             return Ok(false);
         };
         if cursor.ctime.is_none() && part.layer == UPPER {
-            cursor.ctime = Some(part.dir.stat_self()?.ctime);
+            // At the first try it is taken to be as it was when it was opened.
+            cursor.ctime = Some(match cursor.tries {
+                0 => part.stat.ctime,
+                _ => part.dir.stat_self()?.ctime,
+            });
         }
         cursor.portions += 1;
         let mut reader = part.dir.reader(cursor.offset)?;
@@ -274,16 +291,7 @@ impl Pair for OverlayPair<'_> {
 
     fn root(&mut self, side: Side) -> Result<Node, Trouble> {
         if self.roots.is_empty() {
-            for layer in 0..self.merged {
-                if let Some(dir) = self
-                    .layers
-                    .get(layer)
-                    .map(|layer| layer.dir.open_beneath(b"."))
-                {
-                    let part = self.part(layer, dir?)?;
-                    self.roots.push(part);
-                }
-            }
+            self.roots = self.open_roots()?;
         }
         let parts = match (side, self.stacked) {
             (Side::Image, _) => self.roots.get(UPPER + 1..),
@@ -415,9 +423,7 @@ impl Pair for OverlayPair<'_> {
     }
 
     fn same_content(&mut self, image: &Node, container: &Node) -> Result<Content, Trouble> {
-        let (image, container) = (self.data(image)?, self.data(container)?);
-        let (content, bytes_read) =
-            content::compare(image, container, self.confirm, &mut self.sharing)?;
+        let (content, bytes_read) = self.contents.compare(data(image)?, data(container)?)?;
         self.bytes_read += bytes_read;
         Ok(content)
     }
@@ -458,7 +464,17 @@ impl Pair for OverlayPair<'_> {
 
 impl Readable for OverlayPair<'_> {
     fn open(&self, _: Side, node: &Node) -> Result<(OwnedFd, Stat), Trouble> {
-        content::open(self.data(node)?)
+        content::open(data(node)?)
+    }
+}
+
+/// Returns the leaf that holds the bytes of a file.
+fn data(node: &Node) -> Result<&Leaf, Trouble> {
+    match node {
+        Node::Leaf(leaf) => Ok(leaf.data.as_deref().unwrap_or(leaf)),
+        Node::Dir { .. } => Err(Trouble(
+            "it became a directory while it was being looked at".into(),
+        )),
     }
 }
 

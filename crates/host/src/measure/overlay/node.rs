@@ -180,9 +180,7 @@ impl OverlayPair<'_> {
                 if !dirs.is_empty() {
                     break;
                 }
-                let Some(leaf) = self.leaf(layer, &parent, &name, shifted)? else {
-                    continue;
-                };
+                let leaf = self.leaf_of(layer, &parent, &name, stat, shifted)?;
                 if leaf.marks.whiteout || copy.is_some() && stat.file_type != FileType::File {
                     break;
                 }
@@ -252,13 +250,24 @@ impl OverlayPair<'_> {
         name: &[u8],
         shifted: bool,
     ) -> Result<Option<Leaf>, Trouble> {
-        let stat = match parent.stat(name) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        };
+        match parent.stat(name) {
+            Ok(stat) => Ok(Some(self.leaf_of(layer, parent, name, stat, shifted)?)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Returns an entry that is no directory, of which it was just told what it is.
+    fn leaf_of(
+        &mut self,
+        layer: usize,
+        parent: &Rc<Dir>,
+        name: &[u8],
+        stat: Stat,
+        shifted: bool,
+    ) -> Result<Leaf, Trouble> {
         let marks = self.marks.of(parent, name, &stat)?;
-        Ok(Some(Leaf {
+        Ok(Leaf {
             layer,
             parent: Rc::clone(parent),
             name: name.into(),
@@ -266,7 +275,7 @@ impl OverlayPair<'_> {
             marks,
             shifted,
             data: None,
-        }))
+        })
     }
 
     fn marks_have_meaning(&self) -> bool {

@@ -3,12 +3,14 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use plimsoll_core::model::{Algorithm, ContainerId, DiffId, Digest, ImageId, escape};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
+use super::memo::Memo;
 use super::record::{HostConfig, ImageConfig, Record};
 use crate::fs::{Dir, RECORD_LIMIT, Stat};
 use crate::runtimes::RuntimeError;
@@ -18,6 +20,8 @@ use crate::runtimes::RuntimeError;
 pub(super) struct DataRoot {
     dir: Dir,
     path: PathBuf,
+    /// What of it holds for many containers.
+    pub(super) memo: Memo,
 }
 
 /// Why a record cannot be used.
@@ -31,7 +35,7 @@ pub(super) enum RecordError {
 
 impl RecordError {
     /// Says of which file or directory it is, which must exist.
-    fn of(self, path: &str) -> Self {
+    pub(super) fn of(self, path: &str) -> Self {
         match self {
             Self::Absent => Self::Broken(format!("{path} is missing")),
             Self::Broken(why) => Self::Broken(format!("{path}: {why}")),
@@ -94,6 +98,7 @@ impl DataRoot {
         let root = Self {
             dir: dir.map_err(unreadable)?,
             path: path.to_owned(),
+            memo: Memo::default(),
         };
         let mut roots = Vec::new();
         for name in root.names(b".").map_err(unreadable)? {
@@ -101,6 +106,7 @@ impl DataRoot {
                 roots.push(Self {
                     dir: root.dir.child(&name).map_err(unreadable)?,
                     path: root.path.join(std::ffi::OsStr::from_bytes(&name)),
+                    memo: Memo::default(),
                 });
             }
         }
@@ -132,8 +138,47 @@ impl DataRoot {
     }
 
     /// Opens a directory in it, without following a link.
-    pub(super) fn open(&self, relative: &str) -> Result<Dir, RecordError> {
-        Ok(self.dir.open_beneath(relative.as_bytes())?)
+    pub(super) fn open(&self, relative: &str) -> Result<Dir, Errno> {
+        self.dir.open_beneath(relative.as_bytes())
+    }
+
+    /// Opens a directory of an overlay layer. All of them are seen through one view, in which reading
+    /// leaves no access time behind: for a link that takes a view, and there is one in every container's
+    /// init layer.
+    pub(super) fn overlay_dir(&self, relative: &str) -> Result<Dir, RecordError> {
+        const DRIVER: &str = "overlay2";
+        let whole = format!("{DRIVER}/{relative}");
+        let view = match self.memo.view.get() {
+            Some(view) => view,
+            None => {
+                let driver = self.need(DRIVER)?;
+                // Without one, what needs it says so.
+                let view = driver.view().unwrap_or_default();
+                self.memo.view.get_or_init(|| view)
+            }
+        };
+        let Some(view) = view else {
+            return self.need(&whole);
+        };
+        let dir = view
+            .open_beneath(relative.as_bytes())
+            .map_err(|errno| RecordError::from(errno).of(&whole))?;
+        // What is mounted over it is not in the view.
+        match self.dir.leads_to(whole.as_bytes(), &dir) {
+            Ok(true) => Ok(dir),
+            Ok(false) | Err(_) => self.need(&whole),
+        }
+    }
+
+    /// Opens the directory in it that is at a path of the host, as [`DataRoot::show`] gives it.
+    pub(super) fn open_shown(&self, path: &Path) -> Option<Dir> {
+        let relative = path.strip_prefix(&self.path).ok()?;
+        self.dir.open_beneath(relative.as_os_str().as_bytes()).ok()
+    }
+
+    /// Whether something is at a path in it.
+    pub(super) fn has_entry(&self, relative: &str) -> bool {
+        self.dir.has(relative.as_bytes())
     }
 
     /// Reads a small record in it, without following a link.
@@ -146,7 +191,8 @@ impl DataRoot {
     /// # Errors
     /// [`RecordError::Broken`] with the path, also when it is missing.
     pub(super) fn need(&self, relative: &str) -> Result<Dir, RecordError> {
-        self.open(relative).map_err(|error| error.of(relative))
+        self.open(relative)
+            .map_err(|errno| RecordError::from(errno).of(relative))
     }
 
     /// Reads a record that a container must have.
@@ -207,16 +253,48 @@ impl DataRoot {
         }
     }
 
-    /// Reads a container's record.
-    pub(super) fn record(&self, id: &ContainerId) -> Result<Record, RecordError> {
-        let record: Record = self.json(&format!("containers/{id}/config.v2.json"))?;
+    /// Reads a container's record, or returns the one that was read from the very file that is there.
+    /// Docker writes a record by renaming a new file over the old one (moby `daemon/container`,
+    /// `CheckpointTo`), so that one file is one record.
+    pub(super) fn record(&self, id: &ContainerId) -> Result<Rc<Record>, RecordError> {
+        if let Some(record) = self.record_as_read(id) {
+            return Ok(record);
+        }
+        let path = record_path(id);
+        let (bytes, file) = self.dir.read_file_of(path.as_bytes(), RECORD_LIMIT)?;
+        let record: Record = parse(&bytes)?;
         if record.id != id.as_str() {
             return Err(RecordError::Broken(format!(
                 "it is the record of another container, \"{}\"",
                 escape(record.id.as_bytes())
             )));
         }
-        Ok(record)
+        Ok(self.memo.keep_record(id, file, record))
+    }
+
+    /// Returns a container's record if it can have this name.
+    ///
+    /// Docker's names are made of characters that stand for themselves in JSON (moby
+    /// `daemon/names/names.go`), so that most records need not be parsed to know.
+    pub(super) fn record_named(
+        &self,
+        id: &ContainerId,
+        name: &str,
+    ) -> Result<Option<Rc<Record>>, RecordError> {
+        let path = record_path(id);
+        let (bytes, _) = self.dir.read_file_of(path.as_bytes(), RECORD_LIMIT)?;
+        let has = |name: &str| memchr::memmem::find(&bytes, name.as_bytes()).is_some();
+        if !has(&format!("\"/{name}\"")) && !has(&format!("\"{name}\"")) {
+            return Ok(None);
+        }
+        self.record(id).map(Some)
+    }
+
+    /// Returns a container's record if it was read before and the file is still the one that it was
+    /// read from.
+    pub(super) fn record_as_read(&self, id: &ContainerId) -> Option<Rc<Record>> {
+        let is_still = |file: &Stat| self.dir.is_still(record_path(id).as_bytes(), file);
+        self.memo.record(id, is_still)
     }
 
     /// Reads what the host was asked to do for a container.
@@ -230,7 +308,12 @@ impl DataRoot {
         &self,
         driver: &str,
         image: &ImageId,
-    ) -> Result<Vec<DiffId>, RecordError> {
+    ) -> Result<Rc<[DiffId]>, RecordError> {
+        let read = || self.read_image_layers(driver, image);
+        self.memo.image(image, read)
+    }
+
+    fn read_image_layers(&self, driver: &str, image: &ImageId) -> Result<Vec<DiffId>, RecordError> {
         let hex = image.digest().hex();
         let bytes = self.read(&format!("image/{driver}/imagedb/content/sha256/{hex}"))?;
         let actual = Digest::new(Algorithm::Sha256, &Sha256::digest(&bytes));
@@ -246,6 +329,10 @@ impl DataRoot {
     fn json<T: DeserializeOwned>(&self, relative: &str) -> Result<T, RecordError> {
         parse(&self.read(relative)?)
     }
+}
+
+fn record_path(id: &ContainerId) -> String {
+    format!("containers/{id}/config.v2.json")
 }
 
 /// Parses a record of Docker's.

@@ -8,6 +8,7 @@ use plimsoll_core::model::{ChainId, ContainerId, DiffId, Digest, escape};
 use plimsoll_core::trust::chain_ids;
 
 use super::disk::{DataRoot, RecordError};
+use super::memo::ImageLayers;
 
 /// Most layers that an image can have: 125 in moby (`daemon/internal/layer/layer_store.go`), twice
 /// that to be sure that it is not this reader that gives up first.
@@ -21,7 +22,7 @@ pub(super) struct MountLayers {
     /// Directory of the layer that Docker puts between image and container.
     pub(super) init: LayerName,
     /// Directories of the image's layers, the base first.
-    pub(super) image: Vec<(LayerName, DiffId)>,
+    pub(super) image: ImageLayers,
 }
 
 /// The name of a directory of a storage driver: safe as one component of a path.
@@ -75,6 +76,23 @@ pub(super) fn mount_layers(
             shown(chain.last()),
         )));
     }
+    let image = match chain.last() {
+        Some(top) => {
+            let read = || image_layers(root, driver, &chain, diff_ids);
+            root.memo.chain(top, read)?
+        }
+        None => ImageLayers::default(),
+    };
+    Ok(MountLayers { mount, init, image })
+}
+
+/// Reads where the layers of a chain lie.
+fn image_layers(
+    root: &DataRoot,
+    driver: &str,
+    chain: &[ChainId],
+    diff_ids: &[DiffId],
+) -> Result<ImageLayers, RecordError> {
     let mut image = Vec::with_capacity(chain.len());
     for (n, (chain_id, diff_id)) in chain.iter().zip(diff_ids).enumerate() {
         let dir = layer_dir(driver, chain_id);
@@ -90,7 +108,7 @@ pub(super) fn mount_layers(
         }
         image.push((entry.cache, *diff_id));
     }
-    Ok(MountLayers { mount, init, image })
+    Ok(image.into())
 }
 
 /// Returns the name of a container's writable layer.
@@ -103,6 +121,11 @@ pub(super) fn mount_name(
         root,
         &format!("image/{driver}/layerdb/mounts/{id}/mount-id"),
     )
+}
+
+/// Whether the layer database has a container.
+pub(super) fn has_mount(root: &DataRoot, driver: &str, id: &ContainerId) -> bool {
+    root.has_entry(&format!("image/{driver}/layerdb/mounts/{id}/mount-id"))
 }
 
 /// Returns the layers that a container lies on, the base first, by the layer database alone: for an

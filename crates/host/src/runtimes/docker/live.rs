@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use plimsoll_core::model::{ContainerId, escape};
+use plimsoll_core::model::escape;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -66,6 +66,16 @@ pub(super) struct Listed {
 /// Of `GET /containers/ID/json`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Inspected {
+    #[serde(rename = "Id", default)]
+    pub(super) id: String,
+    /// The container's storage driver.
+    #[serde(rename = "Driver", default)]
+    pub(super) storage: String,
+    /// Files of the container's own directory; empty before it is first started.
+    #[serde(rename = "HostnamePath", default)]
+    hostname_path: String,
+    #[serde(rename = "LogPath", default)]
+    log_path: String,
     #[serde(rename = "State")]
     pub(super) state: InspectedState,
     #[serde(rename = "Image", default)]
@@ -75,6 +85,22 @@ pub(super) struct Inspected {
 }
 
 impl Inspected {
+    /// Returns the daemon's data root, where the answer tells it: by the path of a file in
+    /// `containers/<id>`, or by that of the writable layer.
+    pub(super) fn data_root(&self) -> Option<&Path> {
+        let own = format!("/containers/{}/", self.id);
+        let of_file = [&self.hostname_path, &self.log_path]
+            .into_iter()
+            .find_map(|path| path.split_once(&own))
+            .map(|(root, _)| root);
+        let of_layer = || {
+            let layers = format!("/{}/", self.storage);
+            Some(self.upper_dir()?.rsplit_once(&layers)?.0)
+        };
+        let root = of_file.or_else(of_layer).map(Path::new)?;
+        (!self.id.is_empty() && root.is_absolute()).then_some(root)
+    }
+
     /// Returns the directory of the writable layer, which only `overlay2` tells.
     pub(super) fn upper_dir(&self) -> Option<&str> {
         self.driver.as_ref()?.data.as_ref()?.upper_dir.as_deref()
@@ -130,15 +156,17 @@ impl Api {
 
     /// Whether the daemon (still) has this container.
     pub(super) fn has(&self, id: &str) -> bool {
-        id.bytes().all(|b| b.is_ascii_alphanumeric())
-            && self
-                .get::<serde::de::IgnoredAny>(&format!("/containers/{id}/json"))
-                .is_ok()
+        self.inspect(id).is_ok()
     }
 
-    /// Asks about one container.
-    pub(super) fn inspect(&self, id: &ContainerId) -> Result<Inspected, ApiError> {
-        self.get(&format!("/containers/{id}/json"))
+    /// Asks about one container, by its id or its name. Docker's names are made of characters that
+    /// stand for themselves in a URL (moby `daemon/names/names.go`): no other is asked for.
+    pub(super) fn inspect(&self, name: &str) -> Result<Inspected, ApiError> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        if name.starts_with('.') || !name.bytes().all(plain) || name.is_empty() {
+            return Err(ApiError::Status(404, "not a name of Docker's".into()));
+        }
+        self.get(&format!("/containers/{name}/json"))
     }
 
     /// Returns what went wrong as one sentence with the way out.

@@ -3,6 +3,8 @@
 //! Layout of `overlay2`: moby `daemon/graphdriver/overlay2/overlay.go`; of `btrfs`:
 //! `daemon/graphdriver/btrfs/btrfs.go`; of `vfs`: `daemon/graphdriver/vfs/driver.go`.
 
+use std::rc::Rc;
+
 use plimsoll_core::model::{DiffId, ExpectedMount, Gap, RuntimePath};
 use rustix::io::Errno;
 
@@ -12,9 +14,10 @@ use super::layerdb::{LayerName, MountLayers, excerpt};
 use super::links::followed;
 use super::mounts;
 use crate::fs::Dir;
-use crate::layers::btrfs::subvolume;
+use crate::layers::btrfs::Subvolumes;
 use crate::layers::{
-    BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume,
+    BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
+    Subvolume, index,
 };
 use crate::proc::life;
 use crate::proc::mountinfo::{Mount, OverlayMount};
@@ -56,9 +59,7 @@ pub(super) struct Wanted<'a> {
     pub(super) layers: &'a MountLayers,
     /// Its first process, while it has one on this machine.
     pub(super) pid: Option<u32>,
-    /// What Docker may have made in its writable layer.
-    pub(super) made: &'a [RuntimePath],
-    /// What it mounts over its rootfs.
+    /// What it mounts over its rootfs, while it runs.
     pub(super) mounts: Vec<ExpectedMount>,
 }
 
@@ -82,12 +83,14 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let links = Links::open(root, layers)?;
     let lower = format!("overlay2/{mount}/lower");
     let recorded = root.need_record(&lower)?;
-    if let Err(why) = links.agree(recorded.split(|b| *b == b':')) {
+    let recorded_lowers: Vec<&[u8]> = recorded.split(|b| *b == b':').collect();
+    if let Err(why) = links.agree(&recorded_lowers) {
         gaps.push(Gap::new(lower.as_str(), why));
     }
     if let Some(mounted) = mounted(wanted, &mut gaps) {
         if mounted.fs_type.as_bytes() == b"overlay" {
             let options = OverlayMount::decode(mounted.super_options.as_bytes());
+            let lowers: Vec<&[u8]> = options.lower.iter().map(Vec::as_slice).collect();
             marks = if options.userxattr {
                 MarkNamespace::User
             } else {
@@ -103,7 +106,13 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
                     ),
                 ));
             }
-            if let Err(why) = links.agree(options.lower.iter().map(Vec::as_slice)) {
+            // Mostly they are named as they were in the record, and have been followed already.
+            let as_recorded = lowers.len() == recorded_lowers.len()
+                && lowers
+                    .iter()
+                    .zip(&recorded_lowers)
+                    .all(|(a, b)| last_two(a) == last_two(b));
+            if !as_recorded && let Err(why) = links.agree(&lowers) {
                 gaps.push(Gap::new("mountinfo", why));
             }
         } else {
@@ -114,31 +123,54 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
         .image
         .iter()
         .rev()
-        .map(|(name, diff_id)| overlay_layer(root, name, Some(*diff_id)))
+        .map(|(name, diff_id)| {
+            let open = || overlay_layer(root, name, Some(*diff_id));
+            root.memo.layer(name, open)
+        })
         .collect::<Result<Vec<_>, _>>()?;
+    let index_path = format!("overlay2/{mount}/work/index");
     let stack = OverlayStack {
         upper: overlay_layer(root, mount, None)?,
-        work: Some(root.need(&format!("overlay2/{mount}/work"))?),
+        index: index(root.open(&index_path))
+            .map_err(|errno| RecordError::from(errno).of(&index_path))?,
         injected: vec![overlay_layer(root, &layers.init, None)?],
         injected_paths: injected::init_layer(),
         image,
         data_only: Vec::new(),
         marks,
     };
-    let tree: Vec<&Dir> = stack
-        .injected
-        .iter()
-        .chain(&stack.image)
-        .map(|layer| &layer.dir)
-        .collect();
-    let runtime_paths = followed(wanted.made, &tree);
-    let mounts = mounts::followed(&wanted.mounts, &tree);
+    let mounts = match wanted.mounts.as_slice() {
+        [] => Vec::new(),
+        mounts => mounts::followed(mounts, &beneath(&stack)),
+    };
     Ok(Located {
         stack: LayerStack::Overlay(stack),
-        runtime_paths,
         mounts,
         gaps,
     })
+}
+
+/// Returns the paths that `made` become as the links of the layers beneath the writable one lead them:
+/// there Docker makes them.
+pub(super) fn led(root: &DataRoot, stack: &LayerStack, made: &[RuntimePath]) -> Vec<RuntimePath> {
+    match stack {
+        LayerStack::Overlay(stack) => followed(made, &beneath(stack)),
+        LayerStack::Btrfs(stack) => match root.open_shown(&stack.image.path) {
+            Some(image) => followed(made, &[&image]),
+            None => Vec::new(),
+        },
+        LayerStack::Plain(stack) => match &stack.injected {
+            Some(injected) => followed(made, &[&injected.over_image.image.dir]),
+            None => Vec::new(),
+        },
+    }
+}
+
+/// Returns the layers beneath the writable one, the topmost first.
+fn beneath(stack: &OverlayStack) -> Vec<&Dir> {
+    let image = stack.image.iter().map(Rc::as_ref);
+    let layers = stack.injected.iter().chain(image);
+    layers.map(|layer| &*layer.dir).collect()
 }
 
 /// Opens the directory of one overlay layer.
@@ -147,7 +179,11 @@ fn overlay_layer(
     name: &LayerName,
     diff_id: Option<DiffId>,
 ) -> Result<Layer, RecordError> {
-    layer(root, &format!("overlay2/{name}/diff"), diff_id)
+    Ok(Layer {
+        dir: Rc::new(root.overlay_dir(&format!("{name}/diff"))?),
+        path: root.show(&format!("overlay2/{name}/diff")),
+        diff_id,
+    })
 }
 
 /// Returns which attributes carry the marks of a container that is not mounted.
@@ -166,24 +202,30 @@ fn resting_marks(root: &DataRoot) -> Result<MarkNamespace, RecordError> {
 
 /// The short links of a data root, and where a container's must lead.
 struct Links<'a> {
-    dir: Dir,
+    dir: &'a Dir,
     /// The names of the layers beneath the writable one, top first.
     expected: Vec<&'a str>,
 }
 
 impl<'a> Links<'a> {
-    fn open(root: &DataRoot, layers: &'a MountLayers) -> Result<Self, RecordError> {
+    fn open(root: &'a DataRoot, layers: &'a MountLayers) -> Result<Self, RecordError> {
         let image = layers.image.iter().rev().map(|(name, _)| name.as_str());
+        let dir = match root.memo.links.get() {
+            Some(dir) => dir,
+            None => {
+                let dir = root.overlay_dir("l")?;
+                root.memo.links.get_or_init(|| dir)
+            }
+        };
         Ok(Self {
-            dir: root.need("overlay2/l")?,
+            dir,
             expected: std::iter::once(layers.init.as_str()).chain(image).collect(),
         })
     }
 
     /// Whether lower directories, as `l/<link>` or `<layer>/diff` after any prefix, are the
     /// expected ones in their order.
-    fn agree<'p>(&self, lowers: impl Iterator<Item = &'p [u8]>) -> Result<(), String> {
-        let lowers: Vec<&[u8]> = lowers.collect();
+    fn agree(&self, lowers: &[&[u8]]) -> Result<(), String> {
         for (n, lower) in lowers.iter().enumerate() {
             let name = layer_of(lower, |link| self.dir.read_link(link))?;
             match self.expected.get(n) {
@@ -248,15 +290,16 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let Wanted { root, layers, .. } = wanted;
     let anchor = root.need("btrfs/subvolumes")?;
     let image = top_layer(layers)?;
-    let find = |name: &LayerName| -> Result<Subvolume, RecordError> {
+    let mut subvolumes = Subvolumes::of(&anchor)
+        .map_err(|error| RecordError::Broken(format!("btrfs/subvolumes: {error}")))?;
+    let mut find = |name: &LayerName| -> Result<Subvolume, RecordError> {
         let path = format!("btrfs/subvolumes/{name}");
-        subvolume(&anchor, name.as_str().as_bytes(), root.show(&path))
+        subvolumes
+            .named(name.as_str().as_bytes(), root.show(&path))
             .map_err(|error| RecordError::Broken(format!("{path}: {error}")))
     };
     let container = find(&layers.mount)?;
     let injected = find(&layers.init)?;
-    let image_tree = root.need(&format!("btrfs/subvolumes/{image}"))?;
-    let init_tree = root.need(&format!("btrfs/subvolumes/{}", layers.init))?;
     let image = find(image)?;
     let mut gaps = Vec::new();
     if let Some(mounted) = mounted(wanted, &mut gaps) {
@@ -276,6 +319,13 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
             gaps.push(not_the_driver(&mounted, "btrfs"));
         }
     }
+    let mounts = match wanted.mounts.as_slice() {
+        [] => Vec::new(),
+        mounts => {
+            let init_tree = root.need(&format!("btrfs/subvolumes/{}", layers.init))?;
+            mounts::followed(mounts, &[&init_tree])
+        }
+    };
     Ok(Located {
         stack: LayerStack::Btrfs(BtrfsStack {
             anchor,
@@ -284,8 +334,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
             injected_paths: injected::init_layer(),
             image,
         }),
-        runtime_paths: followed(wanted.made, &[&image_tree]),
-        mounts: mounts::followed(&wanted.mounts, &[&init_tree]),
+        mounts,
         gaps,
     })
 }
@@ -304,7 +353,6 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     // Which of the image's layers a file came from cannot be told from a copy of all of them.
     let tree = |name: &LayerName| layer(root, &format!("vfs/dir/{name}"), None);
     let image = tree(top_layer(layers)?)?;
-    let runtime_paths = followed(wanted.made, &[&image.dir]);
     let mounts = mounts::followed(&wanted.mounts, &[&tree(&layers.init)?.dir]);
     let stack = PlainStack {
         image: tree(&layers.init)?,
@@ -320,7 +368,6 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     };
     Ok(Located {
         stack: LayerStack::Plain(stack),
-        runtime_paths,
         mounts,
         gaps: Vec::new(),
     })
@@ -329,7 +376,7 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
 fn layer(root: &DataRoot, relative: &str, diff_id: Option<DiffId>) -> Result<Layer, RecordError> {
     let dir = root.need(relative)?;
     Ok(Layer {
-        dir,
+        dir: Rc::new(dir),
         path: root.show(relative),
         diff_id,
     })

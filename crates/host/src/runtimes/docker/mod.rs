@@ -11,22 +11,26 @@ mod layerdb;
 mod links;
 mod live;
 mod locate;
+mod memo;
 mod mounts;
 mod record;
 mod source;
 mod state;
 
+use std::rc::Rc;
+
 use plimsoll_core::model::{
-    Container, ContainerId, DiffId, Gap, Image, RuntimeKind, State, escape,
+    Container, ContainerId, DiffId, Gap, Image, RuntimeKind, RuntimePath, State, escape,
 };
 
 use self::disk::{DataRoot, RecordError};
 use self::live::ApiError;
 use self::locate::{Driver, Wanted};
 use self::record::{HostConfig, Record};
-use self::source::Source;
+use self::source::{Daemon, Source};
 use super::find::Sources;
 use super::{Located, Runtime, RuntimeError};
+use crate::layers::LayerStack;
 
 /// Docker on this machine, or on a mounted disk.
 #[derive(Debug)]
@@ -45,19 +49,15 @@ impl Docker {
     /// [`RuntimeError::Unavailable`] when there is no data root, or a socket that was given does not
     /// answer; the text says the way out.
     pub fn find(sources: &Sources) -> Result<Self, RuntimeError> {
-        source::find(sources).map(|source| Self { source })
+        source::find(sources, None).map(|source| Self { source })
     }
 
-    /// Returns what is looked at, for people.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        use std::os::unix::ffi::OsStrExt as _;
-        let roots = &self.source.roots;
-        let paths: Vec<_> = roots
-            .iter()
-            .map(|root| escape(root.path().as_os_str().as_bytes()).into_owned())
-            .collect();
-        format!("docker ({})", paths.join(", "))
+    /// The same where a container of this name is all that is asked for.
+    ///
+    /// # Errors
+    /// Those of [`Docker::find`].
+    pub fn find_for(sources: &Sources, name: &str) -> Result<Self, RuntimeError> {
+        source::find(sources, Some(name)).map(|source| Self { source })
     }
 
     /// Reads one container, or nothing when it went away meanwhile.
@@ -66,7 +66,7 @@ impl Docker {
         root: &DataRoot,
         id: &ContainerId,
         gaps: &mut Vec<Gap>,
-    ) -> Result<Option<(Container, Record)>, RecordError> {
+    ) -> Result<Option<(Container, Rc<Record>)>, RecordError> {
         let record = match root.record(id) {
             Err(RecordError::Absent) if !root.has(id)? => return Ok(None),
             Err(RecordError::Absent) => {
@@ -74,24 +74,16 @@ impl Docker {
             }
             other => other?,
         };
-        let host = match root.host_config(id) {
-            Ok(host) => host,
-            Err(RecordError::Absent) => HostConfig::default(),
-            Err(RecordError::Broken(why)) => {
-                gaps.push(gap_of(id, &format!("hostconfig.json: {why}")));
-                HostConfig::default()
-            }
-        };
         let known = state::known(&record, id, self.source.local);
         gaps.extend(known.gap);
         let layers = match Driver::parse(&record.driver) {
             // Told again, and more exactly, when the container is located.
             Some(driver) => {
-                layers(root, driver, id, &record).map_or_else(|_| Vec::new(), |l| l.ids)
+                layers(root, driver, id, &record).map_or_else(|_| Vec::new(), |l| l.ids.to_vec())
             }
             None => Vec::new(),
         };
-        let name = record.name.strip_prefix('/').unwrap_or(&record.name);
+        let name = bare(&record.name);
         let config = record.config.as_ref();
         let container = Container {
             id: id.clone(),
@@ -109,9 +101,21 @@ impl Docker {
                 layers,
             },
             pid: known.pid,
-            runtime_paths: injected::made_by_runtime(&record, &host),
+            runtime_paths: Vec::new(),
         };
         Ok(Some((container, record)))
+    }
+
+    /// Whether a container's record is the one that it was compared by, and its layers are known: then it
+    /// was not being removed.
+    fn is_as_compared(&self, id: &ContainerId) -> bool {
+        self.source.roots.iter().any(|root| {
+            root.record_as_read(id).is_some_and(|record| {
+                !matches!(record.state.state(), State::Removing | State::Dead)
+                    && Driver::parse(&record.driver)
+                        .is_none_or(|driver| layerdb::has_mount(root, driver.as_str(), id))
+            })
+        })
     }
 
     /// Looks whether a container is still there, record and layers.
@@ -154,6 +158,10 @@ impl Docker {
 
     /// Returns the data root that holds a container.
     fn root_of(&self, id: &ContainerId) -> Result<&DataRoot, RuntimeError> {
+        if let [root] = self.source.roots.as_slice() {
+            // What is not in it is told where it is read.
+            return Ok(root);
+        }
         for root in &self.source.roots {
             match root.has(id) {
                 Ok(true) => return Ok(root),
@@ -166,7 +174,7 @@ impl Docker {
 
     /// Holds the containers found against those that the daemon lists.
     fn compare_lists(&self, found: &[(Container, String)], gaps: &mut Vec<Gap>) {
-        let Some((api, info)) = &self.source.daemon else {
+        let Some(Daemon { api, storage, .. }) = &self.source.daemon else {
             return;
         };
         let listed = match api.list() {
@@ -193,7 +201,7 @@ impl Docker {
             // A daemon knows nothing of containers of a storage driver that it does not use.
             let is_listed = listed.iter().any(|l| l.id == container.id.as_str());
             if !is_listed
-                && *driver == info.driver
+                && driver == storage
                 && !matches!(self.presence(&container.id), Presence::Leaving)
             {
                 gaps.push(gap_of(
@@ -206,7 +214,10 @@ impl Docker {
 
     /// Holds what the records say of one container against what the daemon says.
     fn compare_record(&self, root: &DataRoot, container: &Container, mount: &str) -> Vec<Gap> {
-        let Some((api, info)) = &self.source.daemon else {
+        let Some(Daemon {
+            api, storage, told, ..
+        }) = &self.source.daemon
+        else {
             return Vec::new();
         };
         let mut gaps = Vec::new();
@@ -214,10 +225,12 @@ impl Docker {
         for last in [false, true] {
             gaps.clear();
             let record = match root.record(&container.id) {
-                Ok(record) if record.driver == info.driver => record,
+                Ok(record) if record.driver == *storage => record,
                 _ => return gaps,
             };
-            let told = match api.inspect(&container.id) {
+            let first = told.take().filter(|told| told.id == container.id.as_str());
+            let answer = first.map_or_else(|| api.inspect(container.id.as_str()), Ok);
+            let told = match answer {
                 Ok(told) => told,
                 Err(ApiError::Status(404, _)) if !last => continue,
                 Err(error) => {
@@ -245,21 +258,90 @@ impl Docker {
     }
 }
 
+impl Docker {
+    /// Returns the ids of containers with this name or id, or else of those whose ids begin so, each with
+    /// its data root.
+    ///
+    /// A daemon that was asked about the name has said whose it is. Without one every record has to be
+    /// read, since nothing on disk leads from a name to its container.
+    fn ids(
+        &self,
+        name: &str,
+        gaps: &mut Vec<Gap>,
+    ) -> Result<Vec<(&DataRoot, ContainerId)>, RuntimeError> {
+        let names = |root: &DataRoot, id: &ContainerId| {
+            root.record_named(id, name)
+                .is_ok_and(|record| record.is_some_and(|record| bare(&record.name) == name))
+        };
+        if let Some(daemon) = &self.source.daemon
+            && let Some(id) = daemon.told.borrow().as_ref().map(|told| &told.id)
+            && let Some(id) = disk::container_id(id.as_bytes())
+        {
+            let mut roots = self.source.roots.iter();
+            if let Some(root) = roots.find(|root| id.as_str() == name || names(root, &id)) {
+                return Ok(vec![(root, id)]);
+            }
+        }
+        let mut all = Vec::new();
+        for root in &self.source.roots {
+            let (ids, others) = root.container_ids().map_err(inconsistent)?;
+            gaps.extend(others.into_iter().map(stray));
+            all.extend(ids.into_iter().map(|id| (root, id)));
+        }
+        let exactly =
+            |(root, id): &&(&DataRoot, ContainerId)| id.as_str() == name || names(root, id);
+        let exact: Vec<_> = all.iter().filter(exactly).cloned().collect();
+        let begins = |(_, id): &(&DataRoot, ContainerId)| id.as_str().starts_with(name);
+        Ok(match exact.is_empty() {
+            true if !name.is_empty() => all.into_iter().filter(begins).collect(),
+            _ => exact,
+        })
+    }
+
+    /// Returns the containers that a name could mean: that of this name or id, or else those with ids
+    /// that begin so; and what of the records could not be read that is about no other container.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Inconsistent`] when the runtime's records cannot be read at all.
+    pub fn named(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
+        let mut gaps = self.source.gaps.clone();
+        let mut found = Vec::new();
+        for (root, id) in self.ids(name, &mut gaps)? {
+            match self.container(root, &id, &mut gaps) {
+                Ok(Some((container, _))) => found.push(container),
+                Ok(None) => {}
+                Err(RecordError::Absent) => gaps.push(gap_of(&id, "the record is missing")),
+                Err(RecordError::Broken(why)) => gaps.push(gap_of(&id, &why)),
+            }
+        }
+        Ok((found, gaps))
+    }
+
+    /// Returns what is looked at, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        use std::os::unix::ffi::OsStrExt as _;
+        let roots = &self.source.roots;
+        let paths: Vec<_> = roots
+            .iter()
+            .map(|root| escape(root.path().as_os_str().as_bytes()).into_owned())
+            .collect();
+        format!("docker ({})", paths.join(", "))
+    }
+}
+
 impl Runtime for Docker {
     fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
         let mut gaps = self.source.gaps.clone();
         let mut found = Vec::new();
         for root in &self.source.roots {
             let (ids, others) = root.container_ids().map_err(inconsistent)?;
-            for name in others {
-                gaps.push(Gap::new(
-                    name,
-                    "lies among the records of containers and does not have the name of one",
-                ));
-            }
+            gaps.extend(others.into_iter().map(stray));
             for id in ids {
                 match self.container(root, &id, &mut gaps) {
-                    Ok(Some((container, record))) => found.push((container, record.driver)),
+                    Ok(Some((container, record))) => {
+                        found.push((container, record.driver.clone()));
+                    }
                     Ok(None) => {}
                     Err(RecordError::Absent) => gaps.push(gap_of(&id, "the record is missing")),
                     Err(RecordError::Broken(why)) => gaps.push(gap_of(&id, &why)),
@@ -291,16 +373,22 @@ impl Runtime for Docker {
         let layers = layers(root, driver, id, &record).map_err(failed)?;
         let mount =
             layerdb::mount_layers(root, driver.as_str(), id, &layers.ids).map_err(failed)?;
-        // That it cannot be read is told where the container is found.
-        let host = root.host_config(id).unwrap_or_default();
+        let pid = state::known(&record, id, self.source.local).pid;
+        let mut gaps = Vec::new();
         let wanted = Wanted {
             root,
             layers: &mount,
-            pid: state::known(&record, id, self.source.local).pid,
-            made: &container.runtime_paths,
-            mounts: mounts::expected(root.path(), &record, &host),
+            pid,
+            mounts: match pid {
+                Some(_) => {
+                    let host = host_config(root, id, &mut gaps);
+                    mounts::expected(root.path(), &record, &host)
+                }
+                None => Vec::new(),
+            },
         };
         let mut located = locate::locate(driver, &wanted).map_err(failed)?;
+        located.gaps.extend(gaps);
         located.gaps.extend(layers.gap);
         located
             .gaps
@@ -308,7 +396,34 @@ impl Runtime for Docker {
         Ok(located)
     }
 
+    fn runtime_paths(
+        &self,
+        container: &Container,
+        stack: &LayerStack,
+    ) -> (Vec<RuntimePath>, Vec<Gap>) {
+        let mut gaps = Vec::new();
+        let id = &container.id;
+        let Ok(root) = self.root_of(id) else {
+            // That it is gone is told where it is looked for once more.
+            return (Vec::new(), gaps);
+        };
+        let Ok(record) = root.record(id) else {
+            return (Vec::new(), gaps);
+        };
+        let host = match container.pid {
+            // Told where its layers were found.
+            Some(_) => root.host_config(id).unwrap_or_default(),
+            None => host_config(root, id, &mut gaps),
+        };
+        let mut paths = injected::made_by_runtime(&record, &host);
+        paths.extend(locate::led(root, stack, &paths));
+        (paths, gaps)
+    }
+
     fn vanished(&self, container: &Container) -> Option<Gap> {
+        if self.is_as_compared(&container.id) {
+            return None;
+        }
         match self.presence(&container.id) {
             Presence::Here => None,
             Presence::Leaving => Some(gap_of(
@@ -333,7 +448,7 @@ enum Presence {
 
 /// An image's layers, and what is wrong with how they are known.
 struct Layers {
-    ids: Vec<DiffId>,
+    ids: Rc<[DiffId]>,
     gap: Option<Gap>,
 }
 
@@ -358,7 +473,7 @@ fn layers(
         Err(RecordError::Absent) => "is gone".into(),
         Err(RecordError::Broken(why)) => format!("cannot be used, {why}"),
     };
-    let ids = layerdb::diff_ids_of_mount(root, driver.as_str(), id)?;
+    let ids = layerdb::diff_ids_of_mount(root, driver.as_str(), id)?.into();
     let gap = Gap::new(
         image.to_string().as_str(),
         format!(
@@ -369,6 +484,31 @@ fn layers(
         ids,
         gap: Some(gap),
     })
+}
+
+/// Returns what the host was asked to do for a container; what cannot be read of it is a gap.
+fn host_config(root: &DataRoot, id: &ContainerId, gaps: &mut Vec<Gap>) -> HostConfig {
+    match root.host_config(id) {
+        Ok(host) => host,
+        Err(RecordError::Absent) => HostConfig::default(),
+        Err(RecordError::Broken(why)) => {
+            gaps.push(gap_of(id, &format!("hostconfig.json: {why}")));
+            HostConfig::default()
+        }
+    }
+}
+
+/// Returns a name as people give it: records have it with a slash before it.
+fn bare(name: &str) -> &str {
+    name.strip_prefix('/').unwrap_or(name)
+}
+
+/// The gap for what lies among the records of containers and is none.
+fn stray(name: Vec<u8>) -> Gap {
+    Gap::new(
+        name,
+        "lies among the records of containers and does not have the name of one",
+    )
 }
 
 fn gap_of(id: &ContainerId, why: &str) -> Gap {
