@@ -241,26 +241,27 @@ impl Dir {
     }
 
     /// Returns the names of the extended attributes of an entry, each ended by a NUL byte, in
-    /// `buffer`, which is grown to [`XATTR_LIMIT`]. An empty `name` means this directory itself.
+    /// `buffer`, which is grown to [`XATTR_LIMIT`] at most. An empty `name` means this directory itself.
     ///
     /// # Errors
     /// Those of llistxattr(2). A file system without attributes has none.
     pub fn xattr_names<'b>(&self, name: &[u8], buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
-        buffer.resize(XATTR_LIMIT, 0);
-        let length = if name.is_empty() {
-            rustix::fs::flistxattr(&self.fd, buffer.as_mut_slice())
-        } else {
-            match self.at(name, |name| xattr::list_at(self.fd.as_fd(), name, buffer)) {
-                Err(Errno::NOSYS) => {
-                    rustix::fs::llistxattr(self.by_proc(name), buffer.as_mut_slice())
-                }
-                length => length,
-            }
-        };
+        let length = grown(buffer, |buffer| self.list_xattrs(name, buffer));
         match length {
             Ok(length) => Ok(&buffer[..length]),
             Err(Errno::OPNOTSUPP) => Ok(&[]),
             Err(errno) => Err(errno),
+        }
+    }
+
+    fn list_xattrs(&self, name: &[u8], buffer: &mut [u8]) -> Result<usize> {
+        if name.is_empty() {
+            rustix::fs::flistxattr(&self.fd, buffer)
+        } else {
+            match self.at(name, |name| xattr::list_at(self.fd.as_fd(), name, buffer)) {
+                Err(Errno::NOSYS) => rustix::fs::llistxattr(self.by_proc(name), buffer),
+                length => length,
+            }
         }
     }
 
@@ -275,23 +276,24 @@ impl Dir {
         attribute: &[u8],
         buffer: &mut Vec<u8>,
     ) -> Result<Option<Vec<u8>>> {
-        buffer.resize(XATTR_LIMIT, 0);
         let attribute = CString::new(attribute).map_err(|_| Errno::INVAL)?;
-        let length = if name.is_empty() {
-            rustix::fs::fgetxattr(&self.fd, &attribute, buffer.as_mut_slice())
-        } else {
-            let get = |name: &CStr| xattr::get_at(self.fd.as_fd(), name, &attribute, buffer);
-            match self.at(name, get) {
-                Err(Errno::NOSYS) => {
-                    rustix::fs::lgetxattr(self.by_proc(name), &attribute, buffer.as_mut_slice())
-                }
-                length => length,
-            }
-        };
+        let length = grown(buffer, |buffer| self.get_xattr(name, &attribute, buffer));
         match length {
             Ok(length) => Ok(Some(buffer[..length].to_vec())),
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
             Err(errno) => Err(errno),
+        }
+    }
+
+    fn get_xattr(&self, name: &[u8], attribute: &CStr, buffer: &mut [u8]) -> Result<usize> {
+        if name.is_empty() {
+            rustix::fs::fgetxattr(&self.fd, attribute, buffer)
+        } else {
+            let get = |name: &CStr| xattr::get_at(self.fd.as_fd(), name, attribute, buffer);
+            match self.at(name, get) {
+                Err(Errno::NOSYS) => rustix::fs::lgetxattr(self.by_proc(name), attribute, buffer),
+                length => length,
+            }
         }
     }
 
@@ -330,6 +332,22 @@ impl Dir {
             fd: self.fd.as_fd(),
             offset,
         })
+    }
+}
+
+/// Reads into a buffer that is as large as most need it, and where that is too small as large as the
+/// kernel allows: it takes as much memory itself as is offered.
+fn grown(buffer: &mut Vec<u8>, mut read: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<usize> {
+    const USUAL: usize = 1024;
+    if buffer.len() < USUAL {
+        buffer.resize(USUAL, 0);
+    }
+    match read(buffer) {
+        Err(Errno::RANGE) if buffer.len() < XATTR_LIMIT => {
+            buffer.resize(XATTR_LIMIT, 0);
+            read(buffer)
+        }
+        length => length,
     }
 }
 

@@ -41,23 +41,33 @@ pub(crate) struct Members {
 /// # Errors
 /// A sentence, when they cannot be read or there is none.
 pub(crate) fn own(pid: u32, id: &ContainerId) -> Result<Vec<Group>, String> {
-    let text =
-        read_small_bytes(format!("/proc/{pid}/cgroup")).map_err(|e| format!("its cgroup: {e}"))?;
-    let groups: Vec<Group> = parse(&text, id.as_str().as_bytes())
-        .filter_map(|(controllers, path)| {
-            let dir = directories(controllers, path)
-                .into_iter()
-                .find(|dir| dir.join("cgroup.procs").exists())?;
-            Some(Group {
-                controllers: controllers.to_vec(),
-                dir,
-            })
-        })
-        .collect();
+    let text = groups_of(pid)?;
+    let groups: Vec<Group> = named(&text, id).collect();
     if groups.is_empty() {
-        return Err(format!("no cgroup of process {pid} is the container's own"));
+        return Err(none_of(pid));
     }
     Ok(groups)
+}
+
+fn groups_of(pid: u32) -> Result<Vec<u8>, String> {
+    read_small_bytes(format!("/proc/{pid}/cgroup")).map_err(|e| format!("its cgroup: {e}"))
+}
+
+fn none_of(pid: u32) -> String {
+    format!("no cgroup of process {pid} is the container's own")
+}
+
+/// The groups in the text of a `/proc/PID/cgroup` that are named after a container and that are there.
+fn named<'t>(text: &'t [u8], id: &'t ContainerId) -> impl Iterator<Item = Group> {
+    parse(text, id.as_str().as_bytes()).filter_map(|(controllers, path)| {
+        let dir = directories(controllers, path)
+            .into_iter()
+            .find(|dir| dir.join("cgroup.procs").exists())?;
+        Some(Group {
+            controllers: controllers.to_vec(),
+            dir,
+        })
+    })
 }
 
 /// Returns controllers and path of each line that names the container.
@@ -115,9 +125,9 @@ pub(super) fn directories(controllers: &[u8], path: &[u8]) -> Vec<PathBuf> {
 /// # Errors
 /// A sentence, when that cannot be known.
 pub(crate) fn members(pid: u32, id: &ContainerId) -> Result<Members, String> {
-    let groups = own(pid, id)?;
+    let text = groups_of(pid)?;
     // A process is in one group of every hierarchy: one of them is enough.
-    let group = groups.first().ok_or("it has no cgroup")?;
+    let group = named(&text, id).next().ok_or_else(|| none_of(pid))?;
     let mut members = Members::default();
     collect(&group.dir, 0, &mut members)?;
     members.processes.sort_unstable();

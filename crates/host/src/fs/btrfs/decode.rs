@@ -63,12 +63,27 @@ pub(crate) struct Inode {
     pub(crate) flags: u64,
     pub(crate) ctime: Timestamp,
     pub(crate) mtime: Timestamp,
+    /// Counts changes of content and attributes, also those that keep their times.
+    pub(crate) sequence: u64,
+    /// Bytes on disk.
+    pub(crate) bytes: u64,
 }
 
 impl Inode {
     /// Whether nothing happened between the two but reading, and what changes neither attributes nor
     /// any time: the access time is not kept here.
     pub(crate) fn same_but_read(&self, other: &Self) -> bool {
+        Self {
+            transid: other.transid,
+            sequence: other.sequence,
+            bytes: other.bytes,
+            ..*self
+        } == *other
+    }
+
+    /// Whether nothing happened between the two but reading, which moves the access time alone: what was
+    /// done to extents is told by these.
+    pub(crate) fn only_read(&self, other: &Self) -> bool {
         Self {
             transid: other.transid,
             ..*self
@@ -88,6 +103,8 @@ impl Inode {
             flags: u64_at(data, 64)?,
             ctime: time_at(data, 124)?,
             mtime: time_at(data, 136)?,
+            sequence: u64_at(data, 72)?,
+            bytes: u64_at(data, 24)?,
         })
     }
 }

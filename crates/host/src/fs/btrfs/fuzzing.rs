@@ -76,12 +76,14 @@ fn key_of(item: &Item<'_>) -> Key {
 pub fn btrfs_inode(data: &[u8]) {
     let mut input = Input::new(data);
     let (generation, transid, size) = (input.u64(), input.u64(), input.u64());
-    let (_nbytes, _block_group) = (input.u64(), input.u64());
+    let (bytes, _block_group) = (input.u64(), input.u64());
     let (links, uid, gid, mode) = (input.u32(), input.u32(), input.u32(), input.u32());
-    let (rdev, flags, _sequence) = (input.u64(), input.u64(), input.u64());
+    let (rdev, flags, sequence) = (input.u64(), input.u64(), input.u64());
     input.take(4 * 8);
     let (_atime, ctime, mtime) = (time(&mut input), time(&mut input), time(&mut input));
     let expected = Inode {
+        sequence,
+        bytes,
         generation,
         transid,
         size,
@@ -107,6 +109,12 @@ pub fn btrfs_inode(data: &[u8]) {
         };
         assert!(inode.same_but_read(&read) && read.same_but_read(&inode));
         assert!(!inode.same_but_read(&touched));
+        let deduplicated = Inode {
+            sequence: !sequence,
+            ..read
+        };
+        assert!(inode.only_read(&read) && !inode.only_read(&touched));
+        assert!(!inode.only_read(&deduplicated) && inode.same_but_read(&deduplicated));
     }
 }
 

@@ -356,7 +356,6 @@ impl<'s> Trees<'s> {
         name: &[u8],
     ) -> Result<Option<Location>, TreeError> {
         let key = (dir, decode::DIR_ITEM, decode::name_hash(name));
-        self.read_directory(tree, dir)?;
         if let Some(run) = self.runs.find(tree, key, key) {
             let found = run.items(key, key).next();
             if let Some(location) = found.map(|item| location_of(item.data, name))
@@ -428,7 +427,8 @@ impl<'s> Trees<'s> {
     pub(crate) fn names(&mut self, tree: u64, inode: u64) -> Result<Vec<Name>, TreeError> {
         let mut names: Vec<Name> = Vec::new();
         let mut odd = false;
-        let range = ((inode, INODE_REF, 0), (inode, INODE_EXTREF, u64::MAX));
+        // From its own item on, which is asked for next.
+        let range = ((inode, INODE_ITEM, 0), (inode, INODE_EXTREF, u64::MAX));
         self.each_near(tree, range, u32::MAX, |item| {
             let mut add = |found: Option<(u64, &[u8])>| match found {
                 Some((parent, name)) => names.push((parent, name.into())),

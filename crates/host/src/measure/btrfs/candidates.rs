@@ -10,6 +10,9 @@ use crate::measure::Trouble;
 /// Highest number that an inode can have (`BTRFS_LAST_FREE_OBJECTID`).
 const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;
 
+/// Inodes that were written anew which are held at a time, until it is known which of them differ.
+const TOUCHED_MAX: usize = 8192;
+
 /// The inodes of the image that may differ in the container, and the names that lead to them.
 ///
 /// Only inodes that both inherited from the time of the snapshot are held, by the names that they have
@@ -32,6 +35,9 @@ impl Candidates {
     /// search bounded to later transactions passes over every subtree that is as it was, and over
     /// nothing else. Every change of content or metadata also updates the inode's own item; where
     /// only leaves were rewritten (a balance), those say so.
+    ///
+    /// Reading updates it too, once for each file on most mounts, and those are told apart here, all at
+    /// one go: one that nothing else happened to has the same times and counts, and no new extent.
     pub(super) fn find(
         trees: &mut Trees<'_>,
         container: u64,
@@ -39,20 +45,17 @@ impl Candidates {
         base: u64,
     ) -> Result<(Self, Vec<u64>), Trouble> {
         let mut candidates = Self::default();
-        changed_since(trees, container, base, |change| {
-            if let Changed::Inherited(inode) = change {
-                candidates.inodes.insert(inode);
-            }
-        })?;
+        let mut from = ROOT_DIRECTORY;
+        while let Some(next) = candidates.add_changed(trees, (container, image), base, from)? {
+            from = next;
+        }
         let mut moved = BTreeSet::new();
-        changed_since(trees, image, base, |change| match change {
-            Changed::Inherited(inode) => {
-                candidates.inodes.insert(inode);
-                moved.insert(inode);
+        changed_since(trees, image, base, ROOT_DIRECTORY, |change| {
+            if !change.new {
+                candidates.inodes.insert(change.inode);
             }
-            Changed::New(inode) => {
-                moved.insert(inode);
-            }
+            moved.insert(change.inode);
+            ControlFlow::Continue(())
         })?;
         // In the order in which they lie on disk, the lowest last: it is taken first.
         let mut inodes: Vec<u64> = candidates.inodes.iter().copied().collect();
@@ -94,6 +97,51 @@ impl Candidates {
         !self.names.contains_key(&dir)
     }
 
+    /// Adds what changed in the container from inode `from` on, and returns where to go on.
+    fn add_changed(
+        &mut self,
+        trees: &mut Trees<'_>,
+        (container, image): (u64, u64),
+        base: u64,
+        from: u64,
+    ) -> Result<Option<u64>, Trouble> {
+        let mut touched: Vec<(u64, Inode)> = Vec::new();
+        let mut next = None;
+        changed_since(trees, container, base, from, |change| {
+            if next.is_none() && touched.len() >= TOUCHED_MAX {
+                next = Some(change.inode);
+            }
+            match change {
+                // What is left belongs to the next round, but for more items of an inode of this one.
+                _ if next.is_some_and(|next| change.inode >= next) => {
+                    return ControlFlow::Break(());
+                }
+                Change { new: true, .. } => {}
+                Change {
+                    item: Some(item),
+                    inode,
+                    ..
+                } => touched.push((inode, item)),
+                // A new extent.
+                Change { inode, .. } => {
+                    self.inodes.insert(inode);
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        for (inode, item) in touched {
+            // Known to differ already, or not to be told apart from one that does.
+            if self.inodes.contains(&inode) {
+                continue;
+            }
+            let before = trees.inode(image, inode)?;
+            if !before.is_some_and(|before| item.only_read(&before)) {
+                self.inodes.insert(inode);
+            }
+        }
+        Ok(next)
+    }
+
     /// Climbs from inodes to the root of a tree and notes the names on the way.
     fn find_names(
         &mut self,
@@ -115,48 +163,61 @@ impl Candidates {
     }
 }
 
-/// An inode that changed.
-enum Changed {
-    /// It was there when the snapshot was made.
-    Inherited(u64),
-    /// It was made since.
-    New(u64),
+/// What is newer than a transaction in a tree.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    inode: u64,
+    /// Whether the inode was made since.
+    new: bool,
+    /// The inode's own item; `None` when an extent of it is what is newer.
+    item: Option<Inode>,
 }
 
-/// Gives each inode of a tree that changed after transaction `base`, perhaps more than once.
+/// Gives what is newer in a tree than transaction `base`, from inode `from` on, in the order of inodes
+/// and the item of each before its extents, until `each` breaks.
 fn changed_since(
     trees: &mut Trees<'_>,
     tree: u64,
     base: u64,
-    mut each: impl FnMut(Changed),
+    from: u64,
+    mut each: impl FnMut(Change) -> ControlFlow<()>,
 ) -> Result<(), TreeError> {
     let mut undecodable = false;
     // The item of an inode comes before its extents, and that of a new one is never passed over.
     let mut new = None;
-    let everything = (
-        (ROOT_DIRECTORY, 0, 0),
-        (LAST_FREE_OBJECTID, u8::MAX, u64::MAX),
-    );
-    trees.each(tree, everything, base.saturating_add(1), u32::MAX, |item| {
-        let newer = match item.kind {
-            INODE_ITEM => Inode::decode(item.data).map(|inode| {
-                if inode.generation > base {
-                    new = Some(item.objectid);
+    let everything = ((from, 0, 0), (LAST_FREE_OBJECTID, u8::MAX, u64::MAX));
+    trees.each(
+        tree,
+        everything,
+        base.saturating_add(1),
+        u32::MAX,
+        |found| {
+            let inode = found.objectid;
+            let newer = match found.kind {
+                INODE_ITEM => Inode::decode(found.data).map(|item| {
+                    if item.generation > base {
+                        new = Some(inode);
+                    }
+                    (item.transid > base).then_some(Some(item))
+                }),
+                EXTENT_DATA => FileExtent::decode(found.data)
+                    .map(|extent| (extent.generation > base).then_some(None)),
+                _ => Some(None),
+            };
+            match newer {
+                Some(None) => ControlFlow::Continue(()),
+                Some(Some(item)) => each(Change {
+                    inode,
+                    new: new == Some(inode),
+                    item,
+                }),
+                None => {
+                    undecodable = true;
+                    ControlFlow::Break(())
                 }
-                inode.transid > base
-            }),
-            EXTENT_DATA => FileExtent::decode(item.data).map(|extent| extent.generation > base),
-            _ => Some(false),
-        };
-        undecodable |= newer.is_none();
-        if newer != Some(false) {
-            each(match new {
-                Some(new) if new == item.objectid => Changed::New(new),
-                _ => Changed::Inherited(item.objectid),
-            });
-        }
-        ControlFlow::Continue(())
-    })?;
+            }
+        },
+    )?;
     if undecodable {
         Err(TreeError::Undecodable(tree))
     } else {

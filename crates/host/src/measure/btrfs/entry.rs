@@ -4,7 +4,8 @@ use plimsoll_core::model::FileType;
 
 use super::{BtrfsPair, Node, PLACEHOLDER};
 use crate::fs::btrfs::ROOT_DIRECTORY;
-use crate::fs::btrfs::decode::Inode;
+use crate::fs::btrfs::TreeError;
+use crate::fs::btrfs::decode::{Inode, Location};
 use crate::measure::Trouble;
 
 /// What an entry of a directory leads to.
@@ -16,6 +17,31 @@ pub(super) enum Found {
 }
 
 impl BtrfsPair<'_> {
+    /// Returns where a name leads in a directory. That of one that was inherited is looked up in the
+    /// image, where it is looked up next.
+    pub(super) fn location(
+        &mut self,
+        dir: &Node,
+        name: &[u8],
+    ) -> Result<Option<Location>, TreeError> {
+        let tree = match self.is_inherited(dir) {
+            true => self.image,
+            false => dir.tree,
+        };
+        let of_image = tree == self.image;
+        if of_image
+            && let Some((last_dir, last_name, location)) = &self.last_entry
+            && (*last_dir, &last_name[..]) == (dir.number, name)
+        {
+            return Ok(*location);
+        }
+        let location = self.trees.entry(tree, dir.number, name)?;
+        if of_image {
+            self.last_entry = Some((dir.number, name.into(), location));
+        }
+        Ok(location)
+    }
+
     /// Returns the inode that an entry leads to. A directory must have that name alone, as its own record
     /// says: on a disk that was tampered with, directories in each other would have no end.
     pub(super) fn inode_at(
@@ -24,11 +50,18 @@ impl BtrfsPair<'_> {
         name: &[u8],
         number: u64,
     ) -> Result<Found, Trouble> {
-        let node = self.node(dir.tree, number)?;
+        let by = match &self.candidates {
+            // It was inherited as well, and is what it was.
+            Some(candidates) if !candidates.contains(number) && self.is_inherited(dir) => {
+                self.image
+            }
+            _ => dir.tree,
+        };
+        let node = self.node_by(dir.tree, by, number)?;
         let there = match &node {
             Some(node) if node.file_type.has_entries() => {
                 let name = (dir.number, name);
-                number != ROOT_DIRECTORY && self.trees.is_only_name(dir.tree, number, name)?
+                number != ROOT_DIRECTORY && self.trees.is_only_name(by, number, name)?
             }
             _ => true,
         };

@@ -70,6 +70,8 @@ pub struct BtrfsPair<'s> {
     start: Start,
     /// Inodes that the container made, in the place of one that the image has.
     replaced: HashSet<u64>,
+    /// The last entry of the image that was looked up: directory, name and where it leads.
+    last_entry: Option<(u64, Box<[u8]>, Option<Location>)>,
     /// The last one that was looked up on the container's side, when the container made it.
     made_here: Option<u64>,
     confirm: Confirm,
@@ -217,6 +219,7 @@ impl<'s> BtrfsPair<'s> {
             moved,
             start,
             replaced: HashSet::new(),
+            last_entry: None,
             made_here: None,
             confirm,
             bytes_read: 0,
@@ -239,7 +242,12 @@ impl<'s> BtrfsPair<'s> {
     }
 
     fn node(&mut self, tree: u64, number: u64) -> Result<Option<Node>, Trouble> {
-        let Some(item) = self.trees.inode(tree, number)? else {
+        self.node_by(tree, tree, number)
+    }
+
+    /// Returns an inode of `tree` by the item that tree `by` has of it.
+    fn node_by(&mut self, tree: u64, by: u64, number: u64) -> Result<Option<Node>, Trouble> {
+        let Some(item) = self.trees.inode(by, number)? else {
             return Ok(None);
         };
         let file_type = FileType::from_mode(item.mode).ok_or_else(|| {
@@ -254,6 +262,17 @@ impl<'s> BtrfsPair<'s> {
             item,
             file_type,
         }))
+    }
+
+    /// Whether the container has inherited this directory and its entries: nothing in it changed on
+    /// either side since, so that what it leads to is what the image's leads to.
+    fn is_inherited(&self, dir: &Node) -> bool {
+        dir.tree == self.container
+            && dir.item.generation <= self.base
+            && self
+                .candidates
+                .as_ref()
+                .is_some_and(|candidates| !candidates.contains(dir.number))
     }
 
     /// Whether both are one inode that the container has inherited from the image.
@@ -300,7 +319,7 @@ impl Pair for BtrfsPair<'_> {
             return Ok(None);
         }
         for _ in 0..TRIES {
-            let found = match self.trees.entry(dir.tree, dir.number, name)? {
+            let found = match self.location(dir, name)? {
                 None => return Ok(None),
                 Some(Location::Inode(number)) => self.inode_at(dir, name, number)?,
                 Some(Location::Subvolume(id)) => self.subvolume_at(dir, name, id)?,
@@ -311,7 +330,10 @@ impl Pair for BtrfsPair<'_> {
                     return Ok(node);
                 }
                 // It may have been moved between the searches.
-                Found::Elsewhere => self.trees.refresh(),
+                Found::Elsewhere => {
+                    self.trees.refresh();
+                    self.last_entry = None;
+                }
             }
         }
         Err(Trouble(

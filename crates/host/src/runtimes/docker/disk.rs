@@ -283,8 +283,8 @@ impl DataRoot {
     ) -> Result<Option<Rc<Record>>, RecordError> {
         let path = record_path(id);
         let (bytes, _) = self.dir.read_file_of(path.as_bytes(), RECORD_LIMIT)?;
-        let has = |name: &str| memchr::memmem::find(&bytes, name.as_bytes()).is_some();
-        if !has(&format!("\"/{name}\"")) && !has(&format!("\"{name}\"")) {
+        let mut texts = bytes.split(|b| *b == b'"');
+        if !texts.any(|text| text.strip_prefix(b"/").unwrap_or(text) == name.as_bytes()) {
             return Ok(None);
         }
         self.record(id).map(Some)

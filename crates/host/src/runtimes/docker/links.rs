@@ -79,14 +79,31 @@ pub(super) fn lead(
     (path != RootPath::root()).then_some(path)
 }
 
-/// Finds what the topmost layer has at a path that no link is left in.
-fn find(parent: &[Vec<u8>], name: &[u8], layers: &[&Dir]) -> Option<(Dir, Stat)> {
-    let mut path = parent.join(&b'/');
-    if path.is_empty() {
-        path.push(b'.');
+/// The directory of a layer in which something was found.
+enum Found<'d> {
+    Root(&'d Dir),
+    Beneath(Dir),
+}
+
+impl std::ops::Deref for Found<'_> {
+    type Target = Dir;
+
+    fn deref(&self) -> &Dir {
+        match self {
+            Self::Root(dir) => dir,
+            Self::Beneath(dir) => dir,
+        }
     }
+}
+
+/// Finds what the topmost layer has at a path that no link is left in.
+fn find<'d>(parent: &[Vec<u8>], name: &[u8], layers: &[&'d Dir]) -> Option<(Found<'d>, Stat)> {
+    let path = parent.join(&b'/');
     layers.iter().find_map(|layer| {
-        let dir = layer.open_beneath(&path).ok()?;
+        let dir = match parent {
+            [] => Found::Root(layer),
+            _ => Found::Beneath(layer.open_beneath(&path).ok()?),
+        };
         let stat = dir.stat(name).ok()?;
         Some((dir, stat))
     })

@@ -93,12 +93,14 @@ fn source(root: &Path, point: &MountPoint) -> ExpectedSource {
 /// `layers` are the directories beneath the writable one, top first: what Docker puts over the image
 /// among them, since that may stand where the image has a link.
 pub(super) fn followed(mounts: &[ExpectedMount], layers: &[&Dir]) -> Vec<ExpectedMount> {
-    let led = mounts.iter().filter_map(|mount| {
-        let path = follow(&mount.path, layers)?;
-        Some(ExpectedMount {
-            path,
+    // Those of one path, which may show one of several things, stand side by side.
+    let same_path = |a: &ExpectedMount, b: &ExpectedMount| a.path == b.path;
+    let led = mounts.chunk_by(same_path).filter_map(|mounts| {
+        let path = follow(&mounts.first()?.path, layers)?;
+        Some(mounts.iter().map(move |mount| ExpectedMount {
+            path: path.clone(),
             ..mount.clone()
-        })
+        }))
     });
-    led.collect()
+    led.flatten().collect()
 }
