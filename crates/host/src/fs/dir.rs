@@ -1,11 +1,11 @@
 //! A directory handle, and everything that is reached through one.
 
-use std::cell::OnceCell;
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -38,9 +38,9 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
 pub struct Dir {
     fd: OwnedFd,
     /// The same directory as links are read through, once one was.
-    quiet: OnceCell<OwnedFd>,
+    quiet: OnceLock<OwnedFd>,
     /// Options of its mount, once they mattered.
-    mount_flags: OnceCell<StatVfsMountFlags>,
+    mount_flags: OnceLock<StatVfsMountFlags>,
 }
 
 impl Dir {
@@ -359,8 +359,8 @@ impl From<OwnedFd> for Dir {
     fn from(fd: OwnedFd) -> Self {
         Self {
             fd,
-            quiet: OnceCell::new(),
-            mount_flags: OnceCell::new(),
+            quiet: OnceLock::new(),
+            mount_flags: OnceLock::new(),
         }
     }
 }

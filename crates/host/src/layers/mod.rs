@@ -7,7 +7,7 @@
 pub mod btrfs;
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::{DiffId, RuntimePath};
 
@@ -28,7 +28,7 @@ pub enum LayerStack {
 #[derive(Debug)]
 pub struct Layer {
     /// The directory.
-    pub dir: Rc<Dir>,
+    pub dir: Arc<Dir>,
     /// Its path on the host, to show.
     pub path: PathBuf,
     /// Which image layer it is, where that is known.
@@ -41,13 +41,13 @@ pub struct OverlayStack {
     /// The writable layer.
     pub upper: Layer,
     /// The index of the work directory, where it has one: it names hard links that were written to.
-    pub index: Option<Rc<Dir>>,
+    pub index: Option<Arc<Dir>>,
     /// Layers that the runtime itself put between image and container (Docker's `-init`), top first.
     pub injected: Vec<Layer>,
     /// What those layers may hold.
     pub injected_paths: Vec<RuntimePath>,
     /// The image's layers, top first.
-    pub image: Vec<Rc<Layer>>,
+    pub image: Vec<Arc<Layer>>,
     /// Data-only lower layers, top first: reached by metacopy redirects alone.
     pub data_only: Vec<Layer>,
     /// Which attribute namespace carries the overlay's marks.
@@ -58,9 +58,9 @@ pub struct OverlayStack {
 ///
 /// # Errors
 /// Why it cannot be opened although it is there.
-pub fn index(opened: rustix::io::Result<Dir>) -> rustix::io::Result<Option<Rc<Dir>>> {
+pub fn index(opened: rustix::io::Result<Dir>) -> rustix::io::Result<Option<Arc<Dir>>> {
     match opened {
-        Ok(dir) => Ok(Some(Rc::new(dir))),
+        Ok(dir) => Ok(Some(Arc::new(dir))),
         Err(rustix::io::Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -111,7 +111,7 @@ impl BtrfsStack {
     pub fn as_plain(&self) -> std::io::Result<PlainStack> {
         let open = |subvolume: &Subvolume| -> std::io::Result<Layer> {
             Ok(Layer {
-                dir: Rc::new(Dir::open(&subvolume.path)?),
+                dir: Arc::new(Dir::open(&subvolume.path)?),
                 path: subvolume.path.clone(),
                 diff_id: None,
             })

@@ -43,6 +43,10 @@ impl<'p, P: Pair> Comparison<'p, P> {
     /// Waits for what is under way and returns everything that was found.
     pub(super) fn finish(mut self) -> Outcome {
         self.settle(true);
+        for change in std::mem::take(&mut self.pending).into_values() {
+            let why = Trouble("its content was not compared: a thread ended".into());
+            self.conclude(change, Err(why));
+        }
         self.recorder.finish()
     }
 
@@ -197,9 +201,15 @@ impl<'p, P: Pair> Comparison<'p, P> {
     }
 
     fn settle(&mut self, all: bool) {
-        while let Some((ticket, outcome)) = self.pair.settle(all) {
-            if let Some(change) = self.pending.remove(&ticket) {
-                self.conclude(change, outcome);
+        while let Some(settled) = self.pair.settle(all) {
+            let Some(change) = self.pending.remove(&settled.ticket) else {
+                continue;
+            };
+            match settled.moved {
+                None => self.conclude(change, settled.content),
+                Some((image, container)) => {
+                    self.both(&change.path, &image, &container);
+                }
             }
         }
     }

@@ -60,6 +60,18 @@ pub enum Content {
     Pending(u64),
 }
 
+/// How a [`Content::Pending`] came out.
+#[derive(Debug)]
+pub struct Settled<N> {
+    /// Which one.
+    pub ticket: u64,
+    /// What is known now.
+    pub content: Result<Content, Trouble>,
+    /// Both objects, when the container's changed since it was looked up: then nothing is known, and
+    /// they are to be compared once more.
+    pub moved: Option<(N, N)>,
+}
+
 /// When the content of a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Confirm {
@@ -228,9 +240,9 @@ pub trait Pair {
         container: &Self::Node,
     ) -> Result<Content, Trouble>;
 
-    /// Waits for a [`Content::Pending`] and returns its ticket and outcome; `None` when none is
-    /// under way. With `all` false it returns `None` as well while there is room for more.
-    fn settle(&mut self, all: bool) -> Option<(u64, Result<Content, Trouble>)> {
+    /// Waits for a [`Content::Pending`] and returns its outcome; `None` when none is under way. With
+    /// `all` false it returns `None` as well while there is room for more.
+    fn settle(&mut self, all: bool) -> Option<Settled<Self::Node>> {
         let _ = all;
         None
     }

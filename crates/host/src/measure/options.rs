@@ -19,7 +19,7 @@ pub struct Options {
     /// Hold the container still while it is looked at. This writes: a read-only snapshot on Btrfs,
     /// a frozen cgroup on overlay.
     pub atomic: bool,
-    /// Threads of the digest engine; as many as there are processors for when absent.
+    /// Threads that read contents; as many as there are processors for when absent.
     pub jobs: Option<NonZero<usize>>,
     /// List everything beneath a deleted directory.
     pub expand: bool,
@@ -45,13 +45,16 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Returns how many threads hash. Not asked until something is hashed: the answer takes the
-    /// reading of several files of the kernel's.
+    /// Returns how many threads hash.
     #[must_use]
     pub fn threads(&self) -> usize {
-        let threads = self
-            .jobs
-            .or_else(|| std::thread::available_parallelism().ok());
-        threads.map_or(1, NonZero::get)
+        threads(self.jobs)
     }
+}
+
+/// Returns how many threads to use. Not asked until there is work for them: the answer takes the reading
+/// of several files of the kernel's.
+pub(super) fn threads(asked: Option<NonZero<usize>>) -> usize {
+    let threads = asked.or_else(|| std::thread::available_parallelism().ok());
+    threads.map_or(1, NonZero::get)
 }

@@ -86,7 +86,8 @@ impl Run<'_> {
         let wanted = self.options.engine;
         match (stack, wanted) {
             (LayerStack::Overlay(stack), None | Some(EngineKind::Overlay)) => {
-                self.outcome = self.run(&mut OverlayPair::container(stack, confirm)?);
+                let pair = OverlayPair::container(stack, confirm)?;
+                self.outcome = self.run(&mut pair.with_threads(self.options.jobs));
                 self.injected_layers(stack);
                 // A directory that is being removed lists as empty: that is no answer.
                 if stack.upper.dir.stat_self()?.links == 0 {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::{Bytes, Container, ContainerId, Gap, Image, RuntimeKind, State, escape};
 
@@ -92,7 +92,7 @@ impl Runtime for OverlayMount {
             injected_paths: Vec::new(),
             image: open_all(&self.layers.lower)?
                 .into_iter()
-                .map(Rc::new)
+                .map(Arc::new)
                 .collect(),
             data_only: open_all(&self.layers.data_only)?,
             marks: if self.layers.userxattr {
@@ -122,7 +122,7 @@ fn open(path: &[u8]) -> Result<Layer, RuntimeError> {
         RuntimeError::Unavailable(format!("layer {shown}: {}", std::io::Error::from(errno)))
     })?;
     Ok(Layer {
-        dir: Rc::new(dir),
+        dir: Arc::new(dir),
         path: path.to_owned(),
         diff_id: None,
     })

@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::{Container, ContainerId, Gap, Image, RuntimeKind, State, escape};
 
@@ -73,7 +73,7 @@ fn open(path: &Path) -> Result<Layer, RuntimeError> {
         RuntimeError::Unavailable(format!("{shown}: {}", std::io::Error::from(errno)))
     })?;
     Ok(Layer {
-        dir: Rc::new(dir),
+        dir: Arc::new(dir),
         path: path.to_owned(),
         diff_id: None,
     })

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use plimsoll_core::model::{Algorithm, Attributes, Bytes, DiffId, RootPath};
 
 use self::pool::{Job, Pool, Subject};
-use super::{Content, Listing, Names, Pair, Side, Trouble};
+use super::{Content, Listing, Names, Pair, Settled, Side, Trouble};
 use crate::fs::Stat;
 
 /// A pair whose files can be opened.
@@ -109,10 +109,14 @@ impl<P: Readable> Pair for DigestPair<P> {
         Ok(Content::Pending(ticket))
     }
 
-    fn settle(&mut self, all: bool) -> Option<(u64, Result<Content, Trouble>)> {
+    fn settle(&mut self, all: bool) -> Option<Settled<P::Node>> {
         let done = self.pool.next(all)?;
         self.bytes_read += done.bytes_read;
-        Some((done.ticket, done.content()))
+        Some(Settled {
+            ticket: done.ticket,
+            content: done.content(),
+            moved: None,
+        })
     }
 
     fn renamed_from(&mut self, _: &P::Node, _: &RootPath) -> Option<RootPath> {

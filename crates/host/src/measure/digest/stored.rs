@@ -14,7 +14,7 @@ use super::baseline::{BaselineError, Header, Line, VERSION};
 use super::pool::{Job, Pool, Subject};
 use crate::fs::Stat;
 use crate::measure::walk::PATH_LIMIT;
-use crate::measure::{Content, Listing, Names, Pair, Side, Trouble};
+use crate::measure::{Content, Listing, Names, Pair, Settled, Side, Trouble};
 
 /// Longest line that is read, in bytes: a path, a target and 64 KiB of attributes in base64.
 const LINE_LIMIT: u64 = 4 << 20;
@@ -334,10 +334,14 @@ impl<P: Readable> Pair for BaselinePair<P> {
         Ok(Content::Pending(ticket))
     }
 
-    fn settle(&mut self, all: bool) -> Option<(u64, Result<Content, Trouble>)> {
+    fn settle(&mut self, all: bool) -> Option<Settled<Self::Node>> {
         let done = self.pool.next(all)?;
         self.bytes_read += done.bytes_read;
-        Some((done.ticket, done.content()))
+        Some(Settled {
+            ticket: done.ticket,
+            content: done.content(),
+            moved: None,
+        })
     }
 
     fn renamed_from(&mut self, _: &Self::Node, _: &RootPath) -> Option<RootPath> {

@@ -6,7 +6,7 @@
 //! (`ovl_get_index_name` in `fs/overlayfs/namei.c`).
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::FileType;
 use rustix::io::Errno;
@@ -18,14 +18,14 @@ use crate::measure::Trouble;
 /// The entries of an index, by the inode number of the lower file.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    dir: Option<Rc<Dir>>,
+    dir: Option<Arc<Dir>>,
     entries: HashMap<u64, Box<[u8]>>,
     dev: (u32, u32),
 }
 
 impl Index {
     /// Reads an index.
-    pub(super) fn read(dir: &Rc<Dir>) -> Result<Self, Trouble> {
+    pub(super) fn read(dir: &Arc<Dir>) -> Result<Self, Trouble> {
         let mut names: Vec<Box<[u8]>> = Vec::new();
         let mut reader = dir.reader(0)?;
         while reader.next_portion(|name| names.push(name.into()))? {}
@@ -53,7 +53,7 @@ impl Index {
         }
         let dev = dir.stat_self()?.dev;
         Ok(Self {
-            dir: Some(Rc::clone(dir)),
+            dir: Some(Arc::clone(dir)),
             entries,
             dev,
         })
@@ -76,9 +76,9 @@ impl Index {
     }
 
     /// Returns the entry that stands for a lower file, if there is one.
-    pub(super) fn entry_of(&self, lower: &Stat) -> Option<(Rc<Dir>, Box<[u8]>)> {
+    pub(super) fn entry_of(&self, lower: &Stat) -> Option<(Arc<Dir>, Box<[u8]>)> {
         let name = self.entries.get(&lower.ino)?;
-        Some((Rc::clone(self.dir.as_ref()?), name.clone()))
+        Some((Arc::clone(self.dir.as_ref()?), name.clone()))
     }
 }
 

@@ -13,20 +13,22 @@ pub(crate) mod fuzzing;
 mod index;
 mod marks;
 mod node;
+mod readers;
 mod redirect;
 
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 
-use self::content::Contents;
 use self::index::Index;
 use self::marks::{MarkReader, Marks};
 pub use self::node::Node;
 use self::node::{Leaf, Part};
+use self::readers::Readers;
 use super::digest::Readable;
-use super::{Confirm, Content, Listing, Names, Pair, Side, Trouble};
+use super::{Confirm, Content, Listing, Names, Pair, Settled, Side, Trouble};
 use crate::fs::{Dir, Stat};
 use crate::layers::{Layer, MarkNamespace, OverlayStack, PlainStack};
 
@@ -40,7 +42,7 @@ const LIST_PORTION: usize = 65_536;
 const LIST_TRIES: usize = 5;
 
 /// A directory of a lower layer, a name that was looked up from it on, and what was found.
-type Memo = (Rc<Dir>, Box<[u8]>, Option<Node>);
+type Memo = (Arc<Dir>, Box<[u8]>, Option<Node>);
 
 /// An upper layer over lower ones.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub struct OverlayPair<'s> {
     stacked: bool,
     marks: MarkReader,
     index: Index,
-    contents: Contents,
+    readers: Readers,
     /// Whether every name has to be looked at, because the index or the caller says so.
     exhaustive: bool,
     /// The roots of the layers that take part in the merge, opened once.
@@ -70,7 +72,7 @@ impl<'s> OverlayPair<'s> {
     /// # Errors
     /// [`Trouble`] when the index cannot be read.
     pub fn container(stack: &'s OverlayStack, confirm: Confirm) -> Result<Self, Trouble> {
-        let image = stack.image.iter().map(Rc::as_ref);
+        let image = stack.image.iter().map(Arc::as_ref);
         let lowers = stack.injected.iter().chain(image);
         let mut pair = Self::new(
             &stack.upper,
@@ -93,7 +95,7 @@ impl<'s> OverlayPair<'s> {
     #[must_use]
     pub fn injected(stack: &'s OverlayStack, layer: usize, confirm: Confirm) -> Option<Self> {
         let upper = stack.injected.get(layer)?;
-        let image = stack.image.iter().map(Rc::as_ref);
+        let image = stack.image.iter().map(Arc::as_ref);
         let lowers = stack.injected.iter().skip(layer + 1).chain(image);
         Some(Self::new(
             upper,
@@ -113,6 +115,14 @@ impl<'s> OverlayPair<'s> {
         pair
     }
 
+    /// Compares contents with this many threads once there are many, as many as there are processors for
+    /// when absent.
+    #[must_use]
+    pub fn with_threads(mut self, threads: Option<NonZero<usize>>) -> Self {
+        self.readers.set_threads(threads);
+        self
+    }
+
     /// Looks at every name of both sides from now on, whatever the metadata says.
     pub fn look_at_everything(&mut self) {
         self.exhaustive = true;
@@ -130,7 +140,7 @@ impl<'s> OverlayPair<'s> {
         let merged = layers.len();
         layers.extend(data_only);
         Self {
-            contents: Contents::new(confirm),
+            readers: Readers::new(confirm),
             layers,
             merged,
             stacked: true,
@@ -157,7 +167,7 @@ impl<'s> OverlayPair<'s> {
             };
             roots.push(Part {
                 layer,
-                dir: Rc::clone(&opened.dir),
+                dir: Arc::clone(&opened.dir),
                 stat,
                 marks,
             });
@@ -170,7 +180,7 @@ impl<'s> OverlayPair<'s> {
         let marks = self.marks.of(&dir, b"", &stat)?;
         Ok(Part {
             layer,
-            dir: Rc::new(dir),
+            dir: Arc::new(dir),
             stat,
             marks,
         })
@@ -340,7 +350,7 @@ impl Pair for OverlayPair<'_> {
         };
         if side == Side::Image {
             if let (Some((of, memo_name, node)), Some(first)) = (&self.memo, parts.first())
-                && Rc::ptr_eq(of, &first.dir)
+                && Arc::ptr_eq(of, &first.dir)
                 && **memo_name == *name
             {
                 return Ok(node.clone());
@@ -423,9 +433,15 @@ impl Pair for OverlayPair<'_> {
     }
 
     fn same_content(&mut self, image: &Node, container: &Node) -> Result<Content, Trouble> {
-        let (content, bytes_read) = self.contents.compare(data(image)?, data(container)?)?;
+        let (content, bytes_read) = self.readers.compare(leaf(image)?, leaf(container)?)?;
         self.bytes_read += bytes_read;
         Ok(content)
+    }
+
+    fn settle(&mut self, all: bool) -> Option<Settled<Node>> {
+        let (settled, bytes_read) = self.readers.next(all)?;
+        self.bytes_read += bytes_read;
+        Some(settled)
     }
 
     fn renamed_from(&mut self, container: &Node, path: &RootPath) -> Option<RootPath> {
@@ -464,14 +480,14 @@ impl Pair for OverlayPair<'_> {
 
 impl Readable for OverlayPair<'_> {
     fn open(&self, _: Side, node: &Node) -> Result<(OwnedFd, Stat), Trouble> {
-        content::open(data(node)?)
+        content::open(leaf(node)?.data())
     }
 }
 
-/// Returns the leaf that holds the bytes of a file.
-fn data(node: &Node) -> Result<&Leaf, Trouble> {
+/// Returns the leaf that a file is.
+fn leaf(node: &Node) -> Result<&Leaf, Trouble> {
     match node {
-        Node::Leaf(leaf) => Ok(leaf.data.as_deref().unwrap_or(leaf)),
+        Node::Leaf(leaf) => Ok(leaf),
         Node::Dir { .. } => Err(Trouble(
             "it became a directory while it was being looked at".into(),
         )),

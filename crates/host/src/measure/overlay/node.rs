@@ -1,7 +1,7 @@
 //! Names resolved through the layers, by the rules of the kernel's own lookup
 //! (`ovl_lookup` in `fs/overlayfs/namei.c`).
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::FileType;
 use rustix::io::Errno;
@@ -36,7 +36,7 @@ pub enum Node {
 #[derive(Debug, Clone)]
 pub struct Part {
     pub(super) layer: usize,
-    pub(super) dir: Rc<Dir>,
+    pub(super) dir: Arc<Dir>,
     pub(super) stat: Stat,
     pub(super) marks: Marks,
 }
@@ -45,7 +45,7 @@ pub struct Part {
 #[derive(Debug, Clone)]
 pub struct Leaf {
     pub(super) layer: usize,
-    pub(super) parent: Rc<Dir>,
+    pub(super) parent: Arc<Dir>,
     pub(super) name: Box<[u8]>,
     pub(super) stat: Stat,
     pub(super) marks: Marks,
@@ -73,8 +73,13 @@ impl Part {
 }
 
 impl Leaf {
+    /// Returns the leaf that holds its bytes.
+    pub(super) fn data(&self) -> &Self {
+        self.data.as_deref().unwrap_or(self)
+    }
+
     pub(super) fn data_identity(&self) -> ((u32, u32), u64) {
-        let stat = self.data.as_ref().map_or(&self.stat, |data| &data.stat);
+        let stat = &self.data().stat;
         (stat.dev, stat.ino)
     }
 
@@ -126,7 +131,7 @@ impl OverlayPair<'_> {
                         }
                         break;
                     }
-                    (part.layer, Rc::clone(&part.dir), name.clone())
+                    (part.layer, Arc::clone(&part.dir), name.clone())
                 }
                 Way::Roots(layer, redirect) => {
                     let at = *layer;
@@ -140,7 +145,7 @@ impl OverlayPair<'_> {
                     }
                     *layer += 1;
                     match redirect.walk(&found.dir, &mut self.marks, merged)? {
-                        Some((parent, name)) => (at, Rc::new(parent), name),
+                        Some((parent, name)) => (at, Arc::new(parent), name),
                         None => continue,
                     }
                 }
@@ -237,7 +242,7 @@ impl OverlayPair<'_> {
         let from = all.len() - rest.len() - 1;
         let found = self.find(all.get(from..).unwrap_or_default(), name, false)?;
         if from == 1 {
-            self.memo = Some((Rc::clone(&first.dir), name.into(), found.clone()));
+            self.memo = Some((Arc::clone(&first.dir), name.into(), found.clone()));
         }
         Ok(found)
     }
@@ -246,7 +251,7 @@ impl OverlayPair<'_> {
     pub(super) fn leaf(
         &mut self,
         layer: usize,
-        parent: &Rc<Dir>,
+        parent: &Arc<Dir>,
         name: &[u8],
         shifted: bool,
     ) -> Result<Option<Leaf>, Trouble> {
@@ -261,7 +266,7 @@ impl OverlayPair<'_> {
     fn leaf_of(
         &mut self,
         layer: usize,
-        parent: &Rc<Dir>,
+        parent: &Arc<Dir>,
         name: &[u8],
         stat: Stat,
         shifted: bool,
@@ -269,7 +274,7 @@ impl OverlayPair<'_> {
         let marks = self.marks.of(parent, name, &stat)?;
         Ok(Leaf {
             layer,
-            parent: Rc::clone(parent),
+            parent: Arc::clone(parent),
             name: name.into(),
             stat,
             marks,

@@ -3,7 +3,7 @@
 //! Layout of `overlay2`: moby `daemon/graphdriver/overlay2/overlay.go`; of `btrfs`:
 //! `daemon/graphdriver/btrfs/btrfs.go`; of `vfs`: `daemon/graphdriver/vfs/driver.go`.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::{DiffId, ExpectedMount, Gap, RuntimePath};
 use rustix::io::Errno;
@@ -168,7 +168,7 @@ pub(super) fn led(root: &DataRoot, stack: &LayerStack, made: &[RuntimePath]) -> 
 
 /// Returns the layers beneath the writable one, the topmost first.
 fn beneath(stack: &OverlayStack) -> Vec<&Dir> {
-    let image = stack.image.iter().map(Rc::as_ref);
+    let image = stack.image.iter().map(Arc::as_ref);
     let layers = stack.injected.iter().chain(image);
     layers.map(|layer| &*layer.dir).collect()
 }
@@ -180,7 +180,7 @@ fn overlay_layer(
     diff_id: Option<DiffId>,
 ) -> Result<Layer, RecordError> {
     Ok(Layer {
-        dir: Rc::new(root.overlay_dir(&format!("{name}/diff"))?),
+        dir: Arc::new(root.overlay_dir(&format!("{name}/diff"))?),
         path: root.show(&format!("overlay2/{name}/diff")),
         diff_id,
     })
@@ -376,7 +376,7 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
 fn layer(root: &DataRoot, relative: &str, diff_id: Option<DiffId>) -> Result<Layer, RecordError> {
     let dir = root.need(relative)?;
     Ok(Layer {
-        dir: Rc::new(dir),
+        dir: Arc::new(dir),
         path: root.show(relative),
         diff_id,
     })

@@ -4,6 +4,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::{ChainId, ContainerId, DiffId, ImageId};
 
@@ -25,7 +26,7 @@ pub(super) struct Memo {
     /// Layers, by the chainID of the topmost one.
     chains: RefCell<HashMap<ChainId, ImageLayers>>,
     /// Directories of overlay layers.
-    layers: RefCell<HashMap<String, Rc<Layer>>>,
+    layers: RefCell<HashMap<String, Arc<Layer>>>,
     /// A view of the directory that holds the overlay layers; `None` where none is needed, or can be had.
     pub(super) view: OnceCell<Option<Dir>>,
     /// The directory of the short links of `overlay2`.
@@ -75,9 +76,9 @@ impl Memo {
         &self,
         name: &LayerName,
         open: impl FnOnce() -> Result<Layer, E>,
-    ) -> Result<Rc<Layer>, E> {
+    ) -> Result<Arc<Layer>, E> {
         remembered(&self.layers, &name.as_str().to_owned(), || {
-            Ok(Rc::new(open()?))
+            Ok(Arc::new(open()?))
         })
     }
 }
