@@ -1,6 +1,7 @@
 //! The checksums that the file system keeps of what is on disk: to compare two extents without reading
 //! them, and to know that what was read is what was written.
 
+use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
 use std::os::fd::AsFd as _;
 
@@ -22,10 +23,17 @@ const SHA256: u16 = 2;
 const BLAKE2B: u16 = 3;
 
 /// The checksums of one file system.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Checksums {
     info: FsInfo,
+    /// Where checksums were found lately: an address, and how many tries it took there.
+    found: Cell<[(u64, usize); 2]>,
 }
+
+/// How far before an address to look for the item that holds its checksum, as a part of what one item
+/// can cover at most, and how many items to ask for at once. In a file of many fragments items are
+/// short, and most begin where their extents do; those of an image, written in one go, are long.
+const WAYS: [(Option<u64>, u32); 4] = [(None, 2), (Some(256), 64), (Some(16), 64), (Some(1), 64)];
 
 impl Checksums {
     pub(super) fn of(trees: &Trees<'_>) -> Result<Self, TreeError> {
@@ -33,13 +41,15 @@ impl Checksums {
         if info.sector_size == 0 || info.checksum_size == 0 {
             return Err(TreeError::NotBtrfs);
         }
-        Ok(Self { info })
+        Ok(Self::with(info))
     }
 
-    /// The checksums of trees in memory.
-    #[cfg(feature = "fuzzing")]
+    /// Returns those of a file system that says this of itself.
     pub(super) fn with(info: FsInfo) -> Self {
-        Self { info }
+        Self {
+            info,
+            found: Cell::default(),
+        }
     }
 
     /// Returns the number of bytes that one checksum covers.
@@ -66,10 +76,21 @@ impl Checksums {
         let Some(end) = address.checked_add(length) else {
             return Ok(None);
         };
-        // In a file of many fragments items are short, and most begin where their extents do.
-        for (back, batch) in [(0, 2), (span / 256, 64), (span / 16, 64), (span, 64)] {
-            let first = address.saturating_sub(back);
-            if let Some(sums) = self.read_from(trees, first, address..end, batch)? {
+        let lately = self.found.get();
+        let near = usize::from(lately[1].0.abs_diff(address) < lately[0].0.abs_diff(address));
+        let (_, first_way) = lately[near];
+        let others = (0..WAYS.len()).filter(|way| *way != first_way);
+        for way in std::iter::once(first_way).chain(others) {
+            let Some((part, batch)) = WAYS.get(way) else {
+                continue;
+            };
+            let first = address.saturating_sub(part.map_or(0, |part| span / part));
+            if let Some(sums) = self.read_from(trees, first, address..end, *batch)? {
+                let mut found = lately;
+                // The one of the two that was of use is kept while the other one is replaced.
+                let place = if way == first_way { near } else { 1 - near };
+                found[place] = (address, way);
+                self.found.set(found);
                 return Ok(Some(sums));
             }
         }

@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::rc::Rc;
 
 use plimsoll_syscall::btrfs::device_info;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -56,7 +57,7 @@ pub(super) struct Devices {
     /// Chunks by the logical address at which they begin.
     chunks: Vec<(u64, Chunk)>,
     open: HashMap<u64, OwnedFd>,
-    checksums: Option<Checksums>,
+    checksums: Option<Rc<Checksums>>,
     /// The compressed extents last read, and what they hold: parts of one are often asked for in turn.
     decompressed: Vec<(FileExtent, Vec<u8>)>,
 }
@@ -78,17 +79,18 @@ impl Devices {
     #[cfg(feature = "fuzzing")]
     pub(super) fn none(checksums: Checksums) -> Self {
         Self {
-            checksums: Some(checksums),
+            checksums: Some(Rc::new(checksums)),
             ..Self::default()
         }
     }
 
     /// Returns the checksums of the file system.
-    pub(super) fn checksums(&mut self, trees: &Trees<'_>) -> Result<Checksums, Trouble> {
-        match self.checksums {
-            Some(checksums) => Ok(checksums),
-            None => Ok(*self.checksums.insert(Checksums::of(trees)?)),
-        }
+    pub(super) fn checksums(&mut self, trees: &Trees<'_>) -> Result<Rc<Checksums>, Trouble> {
+        let checksums = match &self.checksums {
+            Some(checksums) => checksums,
+            None => self.checksums.insert(Rc::new(Checksums::of(trees)?)),
+        };
+        Ok(Rc::clone(checksums))
     }
 
     /// Returns the bytes of a segment from file offset `from` up to `to`, and how many bytes were read
