@@ -5,13 +5,12 @@
 
 use std::io::{self, Write};
 
-use plimsoll_core::model::escape;
+use plimsoll_core::model::Timestamp;
 
 use super::figures::{Figures, Spread, ratio};
 use super::json::{Compared, Document, Measured};
 use super::plot::{Row, Scale, plot};
-use super::sha;
-use super::table::{between, time};
+use super::table::{between, grouped, origin, processors, time, turns};
 use crate::render::table::bytes;
 
 const STYLE: &str = include_str!("page.css");
@@ -81,7 +80,7 @@ const WARM: &[Quantity] = &[
         about: "in one turn, logarithmic",
         logarithmic: true,
         of: |method, _| method.system_calls.map(same),
-        words: |calls| calls.to_string(),
+        words: grouped,
         compared: false,
     },
 ];
@@ -125,16 +124,14 @@ pub(super) fn write(document: &Document, out: &mut dyn Write) -> io::Result<()> 
          <title>What it costs to tell what changed in a container</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <h1>What it costs to tell what changed in a container</h1>\n\
-         <p class=\"soft\">{} {} on {}, {}. Linux {}; {}, {} of them; {} of memory; {}.</p>\n",
+         <p class=\"soft\">{} {} on {}, {}. {}; {} of memory; Linux {}.</p>\n",
         text(&document.tool.name),
         text(&document.tool.version),
         text(&host.name.to_string()),
-        text(&document.time.to_string()),
-        text(&host.kernel),
-        text(&escape(host.cpu.model.as_bytes())),
-        host.cpu.processors,
+        text(&moment(document.time)),
+        text(&processors(host)),
         bytes(host.memory_bytes),
-        sha(host),
+        text(&host.kernel),
     )?;
     for (number, container) in document.containers.iter().enumerate() {
         section(number, container, document.runs, out)?;
@@ -154,12 +151,11 @@ pub(super) fn write(document: &Document, out: &mut dyn Write) -> io::Result<()> 
 fn section(number: usize, container: &Compared, runs: u32, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "<section>\n<h2>{}</h2>\n<p class=\"soft\">{}, {}, compared by {}. Medians of {runs} turns each; \
+        "<section>\n<h2>{} <small>{}</small></h2>\n<p class=\"soft\">Medians of {}; \
          the pale line reaches from the least to the greatest.</p>",
-        text(&escape(container.display_name().as_bytes())),
-        container.runtime.as_str(),
-        container.state.as_str(),
-        container.engine.as_str(),
+        text(&container.title()),
+        origin(container).trim_end_matches(", "),
+        turns(runs),
     )?;
     if !container.agree {
         writeln!(
@@ -261,7 +257,7 @@ fn plots(
         } = quantity;
         writeln!(
             out,
-            "<figure>\n<figcaption>{title} <span>({about})</span></figcaption>\n{}</figure>",
+            "<figure>\n<figcaption>{title} <span>{about}</span></figcaption>\n{}</figure>",
             plot(
                 &format!("p{number}{id}"),
                 title,
@@ -286,6 +282,15 @@ fn row(quantity: &Quantity, method: &Measured, spread: Spread, one: u64) -> Row 
         spread,
         text: words,
     }
+}
+
+/// Returns a time to the second, for people.
+fn moment(time: Timestamp) -> String {
+    let second = Timestamp {
+        nanoseconds: 0,
+        ..time
+    };
+    second.to_string().replace('T', " ").replace('Z', " UTC")
 }
 
 fn class(method: &Measured) -> &'static str {
@@ -325,7 +330,7 @@ fn figures(
     let spread = |s: Spread| format!("<td>{}<small>{}</small></td>", time(s.median), between(s));
     let size = |count: Option<u64>| format!("<td>{}</td>", count.map_or("–".into(), bytes));
     for (method, figures) in methods {
-        let calls = method.system_calls.map_or("–".into(), |c| c.to_string());
+        let calls = method.system_calls.map_or("–".into(), grouped);
         writeln!(
             out,
             "<tr><th scope=\"row\"><span class=\"key {}\"></span>{}</th>{}<td>{}</td>{}{}{}{}{}{}{}<td>{calls}</td><td>{}</td></tr>",

@@ -1,8 +1,9 @@
 //! The document: everything that was measured, which the table and the page show parts of.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
-use plimsoll_core::model::{Algorithm, Bytes, EngineKind, RuntimeKind, State, Timestamp};
+use plimsoll_core::model::{Algorithm, Bytes, EngineKind, RuntimeKind, State, Timestamp, escape};
 use plimsoll_core::report::v1;
 use serde::Serialize;
 
@@ -115,11 +116,13 @@ impl Document {
 }
 
 impl Compared {
-    /// Returns its name, or the short form of its id; not escaped.
-    pub(super) fn display_name(&self) -> &str {
-        self.name
-            .as_deref()
-            .unwrap_or(self.id.get(..12).unwrap_or(&self.id))
+    /// Returns what it is called, escaped: a runtime's name for it, else what stands for it on the
+    /// command line.
+    pub(super) fn title(&self) -> Cow<'_, str> {
+        match (self.runtime, &self.name) {
+            (RuntimeKind::Docker, Some(name)) => escape(name.as_bytes()),
+            _ => escape(self.target.as_bytes()),
+        }
     }
 }
 

@@ -118,7 +118,14 @@ pub(crate) fn run(args: BenchArgs, config: Option<&Path>, talk: &Talk) -> Result
 
     // Whole reports are read when every turn is over: until then this process stays small.
     for turned in all {
-        document.containers.push(turned.compared()?);
+        let compared = turned.compared()?;
+        if !compared.agree {
+            talk.warn(&format!(
+                "{}: the methods disagree about what changed",
+                compared.title()
+            ));
+        }
+        document.containers.push(compared);
     }
     if let Some(page) = &mut page {
         html::write(&document, page).map_err(|error| CliError::writing(&error))?;
@@ -316,13 +323,4 @@ fn disagreements(methods: &mut [Method]) -> Result<Vec<String>, CliError> {
         all.extend(first.disagreements(&other.claims()?));
     }
     Ok(all)
-}
-
-/// Returns the sentence on SHA-256.
-fn sha(machine: &Machine) -> &'static str {
-    match machine.cpu.sha_instructions {
-        Some(true) => "SHA-256 with the processor's instructions for it",
-        Some(false) => "SHA-256 without instructions for it, which this processor lacks",
-        None => "SHA-256 in software, as far as is known",
-    }
 }

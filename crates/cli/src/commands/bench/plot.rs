@@ -6,7 +6,7 @@
 use super::figures::Spread;
 
 /// Height of what belongs to one method, in pixels: its name above, its mark below.
-const LINE: usize = 44;
+const LINE: usize = 46;
 /// Height of the axis beneath.
 const AXIS: usize = 24;
 /// Where the middle of a mark is, beneath the top of its line.
@@ -107,13 +107,24 @@ pub(super) fn plot(
             100.0 => "end",
             _ => "middle",
         };
+        // At the marks alone, for a line through the names would be hard to read.
+        for row in 0..rows.len() {
+            let middle = row * LINE + MARK;
+            line(
+                &mut svg,
+                format_args!(
+                    "<line class=\"grid\" x1=\"{place:.2}%\" x2=\"{place:.2}%\" y1=\"{}\" y2=\"{}\"/>",
+                    middle - 7,
+                    middle + 7
+                ),
+            );
+        }
         line(
             &mut svg,
             format_args!(
-                "<line class=\"grid\" x1=\"{place:.2}%\" x2=\"{place:.2}%\" y1=\"0\" y2=\"{bottom}\"/>\
-                 <text class=\"tick\" x=\"{place:.2}%\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
+                "<text class=\"tick\" x=\"{place:.2}%\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
                 height - 6,
-                unit(tick)
+                round(&unit(tick))
             ),
         );
     }
@@ -163,6 +174,19 @@ fn mark(svg: &mut String, top: usize, row: &Row, scale: Scale) {
     }
 }
 
+/// Returns a number and its unit without zeros that say nothing: the places on an axis are exact.
+fn round(words: &str) -> String {
+    let Some((number, unit)) = words.split_once(' ') else {
+        return words.to_owned();
+    };
+    let number = if number.contains('.') {
+        number.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        number
+    };
+    format!("{number} {unit}")
+}
+
 fn line(svg: &mut String, text: std::fmt::Arguments<'_>) {
     svg.push_str(&text.to_string());
     svg.push('\n');
@@ -206,6 +230,19 @@ mod tests {
         assert_eq!(scale.place(50), 25.0);
         assert_eq!(scale.place(200), 100.0);
         assert_eq!(Scale::linear(&[]).place(0), 0.0);
+    }
+
+    #[test]
+    fn axes_have_round_numbers() {
+        for (words, rounded) in [
+            ("10.0 ms", "10 ms"),
+            ("1.00 s", "1 s"),
+            ("100 ms", "100 ms"),
+            ("8.1 MiB", "8.1 MiB"),
+            ("1,000", "1,000"),
+        ] {
+            assert_eq!(round(words), rounded);
+        }
     }
 
     #[test]

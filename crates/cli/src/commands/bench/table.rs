@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use plimsoll_core::model::escape;
+use plimsoll_core::model::{RuntimeKind, escape};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::figures::{Figures, Spread, ratio};
 use super::json::{Compared, Document, Measured};
-use super::sha;
+use super::machine::Machine;
 use crate::render::table;
 
 const DIM: Style = Style::new().dimmed();
@@ -46,11 +46,9 @@ pub(super) fn write(document: &Document, out: &mut dyn Write) -> io::Result<()> 
     let host = &document.host;
     writeln!(
         out,
-        "{DIM}{}, {} of them; Linux {}; {}.{DIM:#}",
-        escape(host.cpu.model.as_bytes()),
-        host.cpu.processors,
-        host.kernel,
-        sha(host)
+        "{DIM}{}; Linux {}.{DIM:#}",
+        processors(host),
+        host.kernel
     )?;
     writeln!(
         out,
@@ -60,17 +58,12 @@ pub(super) fn write(document: &Document, out: &mut dyn Write) -> io::Result<()> 
 }
 
 fn container(container: &Compared, runs: u32, out: &mut dyn Write) -> io::Result<()> {
-    let turns = if runs == 1 {
-        "1 turn"
-    } else {
-        &format!("{runs} turns")
-    };
     writeln!(
         out,
-        "{BOLD}{}{BOLD:#}  {DIM}{}, {}: medians of {turns}{DIM:#}",
-        escape(container.display_name().as_bytes()),
-        container.runtime.as_str(),
-        container.state.as_str(),
+        "{BOLD}{}{BOLD:#}  {DIM}{}medians of {}{DIM:#}",
+        container.title(),
+        origin(container),
+        turns(runs),
     )?;
     let methods = &container.methods;
     let warm: Vec<_> = methods.iter().map(|m| (m, &m.warm)).collect();
@@ -153,11 +146,56 @@ fn row(method: &Measured, figures: &Figures, one: u64) -> [String; HEAD.len()] {
         table::bytes(figures.peak_memory_bytes.median),
         table::bytes(figures.content_bytes.median),
         table::bytes(method.stored_bytes),
-        method
-            .system_calls
-            .map_or_else(|| "-".to_owned(), |calls| calls.to_string()),
+        method.system_calls.map_or_else(|| "-".to_owned(), grouped),
         method.found(),
     ]
+}
+
+/// Returns who runs a container and what it is doing, where somebody does, and a comma.
+pub(super) fn origin(container: &Compared) -> String {
+    match container.runtime {
+        RuntimeKind::Docker => format!(
+            "{}, {}, ",
+            container.runtime.as_str(),
+            container.state.as_str()
+        ),
+        RuntimeKind::Overlay | RuntimeKind::Tree => String::new(),
+    }
+}
+
+/// Returns how many turns there were.
+pub(super) fn turns(runs: u32) -> String {
+    match runs {
+        1 => "1 turn".to_owned(),
+        many => format!("{many} turns"),
+    }
+}
+
+/// Returns what computes, and how it does SHA-256.
+pub(super) fn processors(machine: &Machine) -> String {
+    let number = match machine.cpu.processors {
+        1 => "1 processor".to_owned(),
+        many => format!("{many} processors"),
+    };
+    let sha = match machine.cpu.sha_instructions {
+        Some(true) => "SHA-256 by the processor's own instructions",
+        Some(false) => "SHA-256 in software, for the processor has no instructions for it",
+        None => "SHA-256 perhaps in software",
+    };
+    format!("{number}, {}; {sha}", escape(machine.cpu.model.as_bytes()))
+}
+
+/// Returns a number with a comma before each three digits.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 /// Returns a time for people.
@@ -213,6 +251,19 @@ mod tests {
         assert!(text.contains("THE METHODS DISAGREE"), "{text}");
         assert!(text.contains("/a: C for exact"), "{text}");
         assert!(!document.is_whole());
+    }
+
+    #[test]
+    fn numbers_in_groups() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (77_941, "77,941"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
     }
 
     #[test]
