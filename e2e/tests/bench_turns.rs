@@ -282,18 +282,30 @@ fn processes(target: &str) -> usize {
 fn interrupted_it_leaves_nothing_behind() {
     require!("mkfs.ext4");
     let container = Container::new();
-    let (temporary, out) = (container.place("tmp"), container.place("out"));
-    let left = || fs::read_dir(&temporary).unwrap().count() + fs::read_dir(&out).unwrap().count();
-    for (signal, milliseconds) in [
-        (rustix::process::Signal::INT, 5),
-        (rustix::process::Signal::TERM, 50),
-        (rustix::process::Signal::INT, 300),
-        (rustix::process::Signal::HUP, 700),
-        (rustix::process::Signal::KILL, 400),
+    let [temporary, out, kept] = ["tmp", "out", "kept"].map(|name| container.place(name));
+    let left = || -> Vec<String> {
+        [&temporary, &out, &kept]
+            .iter()
+            .flat_map(|place| fs::read_dir(place).unwrap())
+            .map(|entry| entry.unwrap().file_name().display().to_string())
+            .filter(|name| !["md5", "sha256", "blake3"].contains(&name.as_str()))
+            .collect()
+    };
+    for (signal, milliseconds, keep) in [
+        (rustix::process::Signal::INT, 5, false),
+        (rustix::process::Signal::TERM, 40, false),
+        (rustix::process::Signal::TERM, 40, true),
+        (rustix::process::Signal::INT, 80, true),
+        (rustix::process::Signal::INT, 300, false),
+        (rustix::process::Signal::HUP, 700, true),
+        (rustix::process::Signal::KILL, 400, false),
     ] {
-        let child = container
-            .bench(&["--runs", "1000", "--html"])
-            .arg(out.join("page.html"))
+        let mut command = container.bench(&["--runs", "1000", "--html"]);
+        command.arg(out.join("page.html"));
+        if keep {
+            command.arg("--keep").arg(&kept);
+        }
+        let child = command
             .env("TMPDIR", &temporary)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -308,7 +320,7 @@ fn interrupted_it_leaves_nothing_behind() {
         assert!(matches!(code, None | Some(2)), "{code:?}: {err}");
         if code.is_some() {
             assert!(err.contains("interrupted, and cleaned up"), "{err}");
-            assert_eq!(left(), 0);
+            assert_eq!(left(), [""; 0]);
         }
         // What it started ends with it, whatever it dies of.
         let start = Instant::now();

@@ -154,7 +154,7 @@ mod tests {
         let changed = claim("/a", ChangeKind::Changed, &[Aspect::Content]);
         let more = claim("/a", ChangeKind::Changed, &[Aspect::Content, Aspect::Times]);
         assert!(disagreements(&[], &[]).is_empty());
-        assert!(disagreements(&[changed.clone()], &[more]).is_empty());
+        assert!(disagreements(std::slice::from_ref(&changed), &[more]).is_empty());
         // What nobody read may be either.
         assert!(disagreements(&[changed], &[unread("/a"), unread("/b")]).is_empty());
     }
@@ -169,7 +169,7 @@ mod tests {
             (&[mode], "/a: C content for exact, C mode for md5"),
             (&[gone], "/a: C content for exact, D for md5"),
         ] {
-            assert_eq!(disagreements(&[changed.clone()], other), [told]);
+            assert_eq!(disagreements(std::slice::from_ref(&changed), other), [told]);
         }
         let many: Vec<_> = (0..9)
             .map(|n| claim(&format!("/{n}"), ChangeKind::Added, &[]))

@@ -10,7 +10,7 @@ use plimsoll_core::model::Timestamp;
 use super::figures::{Figures, Spread, ratio};
 use super::json::{Compared, Document, Measured};
 use super::plot::{Row, Scale, plot};
-use super::table::{between, grouped, origin, processors, time, turns};
+use super::table::{between, fastest, grouped, origin, processors, time, turns};
 use crate::render::table::bytes;
 
 const STYLE: &str = include_str!("page.css");
@@ -196,10 +196,7 @@ fn section(number: usize, container: &Compared, runs: u32, out: &mut dyn Write) 
 /// The sentence that the plots come to: the first method beside the fastest that hashes.
 fn answer(methods: &[Measured]) -> Option<String> {
     let first = methods.first().filter(|method| !method.hashes())?;
-    let fastest = methods
-        .iter()
-        .filter(|method| method.hashes())
-        .min_by_key(|method| method.warm.wall_micros.median)?;
+    let fastest = fastest(methods)?;
     let (mine, theirs) = (
         first.warm.wall_micros.median,
         fastest.warm.wall_micros.median,
@@ -209,18 +206,27 @@ fn answer(methods: &[Measured]) -> Option<String> {
         1 => "the one change".to_owned(),
         many => format!("the {many} changes"),
     };
+    let alone = |method: &Measured| method.warm.engine_micros.median;
     Some(format!(
         "<strong>{}</strong> tells {changes} in {}, with {} of content read and nothing stored. The fastest \
-         hash of everything, <strong>{}</strong>, takes {} ({} as long), reads {} and keeps {} for the image.",
+         hash of everything, <strong>{}</strong>, takes {} ({} as long), reads {} and keeps {} for the image. \
+         The comparison alone, without the start of a process, takes {} against {} ({}).",
         text(&first.name),
         time(mine),
         bytes(first.warm.content_bytes.median),
         text(&fastest.name),
         time(theirs),
-        ratio(theirs, mine).replace('x', " times"),
+        times(theirs, mine),
         bytes(fastest.warm.content_bytes.median),
         bytes(fastest.stored_bytes),
+        time(alone(first)),
+        time(alone(fastest)),
+        times(alone(fastest), alone(first)),
     ))
+}
+
+fn times(of: u64, one: u64) -> String {
+    ratio(of, one).replace('x', " times")
 }
 
 fn plots(
@@ -386,8 +392,8 @@ fn meaning(document: &Document, out: &mut dyn Write) -> io::Result<()> {
          <li><strong>exact</strong> goes by what the storage driver keeps anyway and reads only a file that \
          metadata cannot decide about. <strong>pure</strong> reads no content at all, and may name a path \
          that did not change; such a path is marked unread.</li>\n\
-         <li><strong>digest</strong> reads and hashes every file of the container and compares with digests of \
-         the image that were stored beforehand, which is the best that hashing can do: with nothing stored it \
+         <li><strong>digest</strong> reads and hashes every file that the container has of its image, and compares \
+         with digests that were stored beforehand, which is the best that hashing can do: with nothing stored it \
          reads the image too.</li>\n\
          <li>Each turn is a process of its own. Elapsed time is from its start to its end, so a few \
          milliseconds of it are the start of a program; <em>comparison alone</em> leaves them out.</li>\n\

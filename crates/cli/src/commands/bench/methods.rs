@@ -12,7 +12,7 @@ use super::figures::{Figures, Sample};
 use super::json::{Measured, Storing};
 use super::turn::{Looked, Runner, shell};
 use crate::args::Places;
-use crate::error::{CliError, shown};
+use crate::error::CliError;
 
 /// What every turn is given, whatever the method.
 #[derive(Debug)]
@@ -106,15 +106,23 @@ impl Setting {
         &self,
         target: &OsString,
         algorithm: Algorithm,
+        staging: &Path,
         directory: &Path,
         runner: &Runner,
     ) -> Result<Method, CliError> {
         let word = algorithm.as_str();
+        let store = |directory: &Path| {
+            let mut arguments = self.begin("baseline", target);
+            arguments.extend(["--algorithm".into(), word.into()]);
+            arguments.extend(["--output".into(), directory.join(word).into_os_string()]);
+            arguments
+        };
+        let took = runner.run(&store(staging))?;
         let file = directory.join(word);
-        let mut store = self.begin("baseline", target);
-        store.extend(["--algorithm".into(), word.into()]);
-        store.extend(["--output".into(), file.clone().into_os_string()]);
-        let took = runner.run(&store)?;
+        if staging != directory {
+            std::fs::rename(staging.join(word), &file)
+                .map_err(|error| CliError::file("cannot write", &file, &error))?;
+        }
         let stored_bytes = std::fs::metadata(&file)
             .map_err(|error| CliError::file("cannot read", &file, &error))?
             .len();
@@ -128,7 +136,8 @@ impl Setting {
             arguments,
             stored_bytes,
             storing: Some(Storing {
-                command: shell(&store),
+                // As it is to be repeated: with the file in its place.
+                command: shell(&store(directory)),
                 wall_micros: micros(took.wall),
                 cpu_micros: micros(took.usage.user + took.usage.system),
                 peak_memory_bytes: took.usage.peak_memory,
@@ -266,7 +275,15 @@ pub(super) fn directory(
         let id: String = id.chars().take(64).map(plain).collect();
         kept.join(format!("{number}-{id}"))
     };
-    std::fs::create_dir_all(&directory)
-        .map_err(|error| CliError::new(format!("cannot make {}: {error}", shown(&directory))))?;
+    make(&directory)?;
     Ok(directory)
+}
+
+/// Makes a directory, unless it is there.
+///
+/// # Errors
+/// [`CliError`] when it cannot be made.
+pub(super) fn make(directory: &Path) -> Result<(), CliError> {
+    std::fs::create_dir_all(directory)
+        .map_err(|error| CliError::file("cannot make", directory, &error))
 }

@@ -66,22 +66,23 @@ pub(crate) fn run(args: BenchArgs, config: Option<&Path>, talk: &Talk) -> Result
         .transpose()?;
     let mut caches = args.drop_caches.then(Caches::open).transpose()?;
     let (subjects, gaps) = subjects(&args.targets, &setting)?;
-    let temporary;
-    let kept = match &args.keep {
-        Some(directory) => directory.as_path(),
-        None => {
-            temporary = tempfile::tempdir().map_err(|error| {
-                CliError::new(format!("no directory for the baselines: {error}"))
-            })?;
-            temporary.path()
+    // Gone with everything in it, also when a turn that writes is killed.
+    let staging = match &args.keep {
+        Some(kept) => {
+            methods::make(kept)?;
+            tempfile::tempdir_in(kept)
         }
-    };
+        None => tempfile::tempdir(),
+    }
+    .map_err(|error| CliError::new(format!("no directory for the baselines: {error}")))?;
+    let kept = args.keep.as_deref().unwrap_or(staging.path());
 
     let mut bench = Bench {
         setting,
         runner: Runner::new(interrupts),
         runs: args.runs,
         talk: *talk,
+        staging: staging.path(),
         caches: caches.as_mut(),
     };
     let mut document = Document {
@@ -227,6 +228,8 @@ struct Bench<'a> {
     runner: Runner,
     runs: u32,
     talk: Talk,
+    /// Where stored digests are written before they are put in their place.
+    staging: &'a Path,
     caches: Option<&'a mut Caches>,
 }
 
@@ -250,9 +253,9 @@ impl Bench<'_> {
                 subject,
                 &format!("storing the {} digests of its image", algorithm.as_str()),
             );
-            let method = self
-                .setting
-                .digest(target, algorithm, directory, &self.runner)?;
+            let method =
+                self.setting
+                    .digest(target, algorithm, self.staging, directory, &self.runner)?;
             methods.push(method);
         }
         self.turns(subject, &mut methods)?;
