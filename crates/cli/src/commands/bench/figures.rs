@@ -112,6 +112,19 @@ pub(super) fn ratio(of: u64, one: u64) -> String {
     }
 }
 
+/// Returns a number with a comma before each three digits.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +165,19 @@ mod tests {
         let partly = Figures::of(vec![sample(Some(1)), sample(None)]).unwrap();
         assert_eq!(partly.read_bytes, None);
         assert_eq!(Figures::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn numbers_in_groups() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (77_941, "77,941"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
     }
 
     #[test]

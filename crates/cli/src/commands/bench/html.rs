@@ -7,10 +7,10 @@ use std::io::{self, Write};
 
 use plimsoll_core::model::Timestamp;
 
-use super::figures::{Figures, Spread, ratio};
+use super::figures::{Figures, Spread, grouped, ratio};
 use super::json::{Compared, Document, Measured};
 use super::plot::{Row, Scale, plot};
-use super::table::{between, fastest, grouped, origin, processors, time, turns};
+use super::table::{between, fastest, origin, processors, time, turns};
 use crate::render::table::bytes;
 
 const STYLE: &str = include_str!("page.css");

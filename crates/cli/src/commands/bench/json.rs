@@ -7,7 +7,7 @@ use plimsoll_core::model::{Algorithm, Bytes, EngineKind, RuntimeKind, State, Tim
 use plimsoll_core::report::v1;
 use serde::Serialize;
 
-use super::figures::Figures;
+use super::figures::{Figures, grouped};
 use super::machine::Machine;
 
 /// The number of this form of the document.
@@ -134,12 +134,13 @@ impl Measured {
 
     /// Returns what it found, for people.
     pub(super) fn found(&self) -> String {
-        let mut text = self.changes.to_string();
+        let number = |count: usize| grouped(count as u64);
+        let mut text = number(self.changes);
         if self.unconfirmed > 0 {
-            text += &format!(", {} unread", self.unconfirmed);
+            text += &format!(", {} unread", number(self.unconfirmed));
         }
         if self.gaps > 0 {
-            text += &format!(", {} ?", self.gaps);
+            text += &format!(", {} ?", number(self.gaps));
         }
         text
     }

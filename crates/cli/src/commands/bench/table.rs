@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use plimsoll_core::model::{RuntimeKind, escape};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::figures::{Figures, Spread, ratio};
+use super::figures::{Figures, Spread, grouped, ratio};
 use super::json::{Compared, Document, Measured};
 use super::machine::Machine;
 use crate::render::table;
@@ -200,19 +200,6 @@ pub(super) fn processors(machine: &Machine) -> String {
     format!("{number}, {}; {sha}", escape(machine.cpu.model.as_bytes()))
 }
 
-/// Returns a number with a comma before each three digits.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// Returns a time for people.
 pub(super) fn time(micros: u64) -> String {
     table::duration(Duration::from_micros(micros))
@@ -268,19 +255,6 @@ mod tests {
         assert!(text.contains("THE METHODS DISAGREE"), "{text}");
         assert!(text.contains("/a: C for exact"), "{text}");
         assert!(!document.is_whole());
-    }
-
-    #[test]
-    fn numbers_in_groups() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (77_941, "77,941"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), text);
-        }
     }
 
     #[test]
