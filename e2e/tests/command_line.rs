@@ -261,13 +261,19 @@ fn a_baseline_stands_in_for_the_image() {
     let kept = trees.dir.path().join("kept");
     let (out, _) = texts(0, &command.arg(&kept).output().unwrap());
     let document: Value = serde_json::from_str(&out).unwrap();
-    let methods = document["methods"].as_array().unwrap();
+    let methods = document["containers"][0]["methods"].as_array().unwrap();
     assert_eq!(methods.len(), 3);
     for method in methods {
         assert_eq!(method["changes"], 0, "{method}");
         assert!(method["storedBytes"].as_u64().unwrap() > 0, "{method}");
-        assert!(method["bytesRead"].as_u64().unwrap() > 0, "{method}");
+        let read = &method["warm"]["contentBytes"]["median"];
+        assert!(read.as_u64().unwrap() > 0, "{method}");
     }
+    // The command that stores them, by itself, stores the same.
+    let mut store = program::command();
+    store.args(["baseline", &trees.target()]);
+    let (stored, _) = texts(0, &store.output().unwrap());
+    assert_eq!(stored, fs::read_to_string(kept.join("sha256")).unwrap());
     // The stored digests alone tell what changed, whatever became of the image since.
     let tampered = trees.container("etc/passwd");
     let old = fs::read(&tampered).unwrap();

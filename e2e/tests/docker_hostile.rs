@@ -512,7 +512,11 @@ fn contradictions(driver: Driver) {
     }
     // What it was asked for with matters where something runs or differs, and is not read elsewhere.
     let host = web.record.join("hostconfig.json");
-    shell(&format!("cp {0} {0}.spare; {1}", host.display(), cut(&host)));
+    shell(&format!(
+        "cp {0} {0}.spare; {1}",
+        host.display(),
+        cut(&host)
+    ));
     let said = told(&inspect(daemon.disk(), &["web"]));
     assert!(said.contains("hostconfig.json"), "{said}");
     shell(&format!("mv {0}.spare {0}", host.display()));

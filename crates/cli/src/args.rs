@@ -55,6 +55,18 @@ TARGET is one of:
     exit_codes!()
 );
 
+const AFTER_BENCH: &str = "\
+Exit codes:
+  0  every container was compared, and the methods found the same changes
+  2  they did not, or the run could not be done
+
+Examples:
+  plimsoll bench web                   on this container
+  plimsoll bench --runs 9 --html a.html
+                                       on every container, with a page of plots
+  plimsoll bench overlay:/mnt/merged   on an overlay mount, without any runtime
+";
+
 /// Tells from outside which files of a container differ from its image.
 ///
 /// It reads what overlayfs and Btrfs keep anyway, so that its cost follows the changes and not the
@@ -99,8 +111,18 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Make a throwaway container, tamper with it, and see what is found (needs root)
     Demo(DemoArgs),
-    /// Compare the metadata engines with hashing everything, on one container
+    /// Compare the metadata engines with hashing everything, on containers of yours
+    ///
+    /// Each turn of each method is a run of plimsoll check in a process of its own, and the methods
+    /// take turns. Of each: elapsed and processor time, peak memory, bytes read, system calls, and
+    /// the bytes that have to be stored beforehand.
+    #[command(after_help = AFTER_BENCH)]
     Bench(BenchArgs),
+    /// Store the digests of a container's image, for check --baseline
+    #[command(
+        after_help = "Exit codes:\n  0  stored\n  2  something of the image could not be read"
+    )]
+    Baseline(BaselineArgs),
     /// Write the completions of a shell to stdout
     Completions {
         /// Which shell
@@ -171,19 +193,51 @@ pub(crate) struct DemoArgs {
 // Arguments of `bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// The container; two directories or an overlay mount will do
+    /// Containers; every one that is found when none is given
     #[arg(value_name = "TARGET")]
-    pub(crate) target: OsString,
-    /// Runs of each method; the median is told
+    pub(crate) targets: Vec<OsString>,
+    /// Turns of each method that count; one more goes before them
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) runs: u32,
+    /// Take as many turns again with cold caches: before each, the caches of the WHOLE HOST are dropped,
+    /// which slows down everything on it for a while (root)
+    #[arg(long)]
+    pub(crate) drop_caches: bool,
+    /// Write a page with plots to this file too, which appears whole or not at all
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Keep the stored digests of the image in this directory, for check --baseline
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
     /// Form of the output: table or json
     #[arg(long, value_name = "FORMAT", env = "PLIMSOLL_FORMAT", hide_env = true)]
     pub(crate) format: Option<Format>,
-    /// Threads of the digest engine
+    /// Threads of the digest engine [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = jobs(), env = "PLIMSOLL_JOBS", hide_env = true)]
+    pub(crate) jobs: Option<u32>,
+    #[command(flatten)]
+    pub(crate) places: Places,
+}
+
+// Arguments of `baseline`.
+#[derive(Debug, Args)]
+pub(crate) struct BaselineArgs {
+    /// The container whose image it is
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: OsString,
+    /// Hash function [default: sha256]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAME",
+        env = "PLIMSOLL_ALGORITHM",
+        hide_env = true
+    )]
+    pub(crate) algorithm: Option<Hash>,
+    /// Write to this file, which appears whole or not at all
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Threads that hash [default: one a processor]
     #[arg(long, value_name = "N", value_parser = jobs(), env = "PLIMSOLL_JOBS", hide_env = true)]
     pub(crate) jobs: Option<u32>,
     #[command(flatten)]

@@ -78,6 +78,22 @@ fn arguments_that_make_no_sense() {
         (&["check", "x", "--", "/a/../b"], "component"),
         (&["doctor", "--format", "ndjson"], "two forms"),
         (&["bench", "tree:/no:/such"], "/no"),
+        (&["bench", "x", "--format", "ndjson"], "two forms"),
+        (&["bench", "tree:/:/", "--runs", "0"], "1..=1000"),
+        (
+            &["bench", "tree:/:/", "--html", "no/such/directory/file"],
+            "cannot write",
+        ),
+        (
+            &["bench", "tree:/no:/such", "--keep", "/dev/null"],
+            "cannot make /dev/null",
+        ),
+        (&["baseline"], "TARGET"),
+        (&["baseline", "tree:/no:/such"], "/no"),
+        (
+            &["baseline", "tree:/:/", "-o", "no/such/directory/file"],
+            "cannot write",
+        ),
         (
             &["check", "tree:/:/", "--output", "no/such/directory/file"],
             "cannot write",

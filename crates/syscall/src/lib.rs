@@ -1,9 +1,11 @@
 //! The only unsafe code of Plimsoll: kernel calls that rustix lacks, behind safe functions.
 //!
-//! A borrowed file descriptor goes in, bytes or integers come out. Nothing here decodes, decides or
-//! logs; buffers are the caller's, and every length that the kernel returns is checked against them.
+//! A borrowed file descriptor goes in, or a child; bytes or integers come out. Nothing here decodes,
+//! decides or logs; buffers are the caller's, and every length that the kernel returns is checked against them.
 
 pub mod btrfs;
+pub mod child;
 pub mod fiemap;
 pub mod quiet;
+pub mod trace;
 pub mod xattr;

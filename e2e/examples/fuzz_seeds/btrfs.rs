@@ -122,7 +122,7 @@ impl FileSystem {
         };
         let (image, container) = (id("image"), id("container"));
         let nested = id("container/var/nested");
-        let mut buffer = SearchBuffer::new(64 << 10);
+        let mut buffer = SearchBuffer::default();
         let mut trees = BTreeMap::new();
         for tree in [ROOT_TREE, CHUNK_TREE, CSUM_TREE, image, container, nested] {
             trees.insert(tree, items(&top, &mut buffer, tree));
@@ -134,7 +134,7 @@ impl FileSystem {
             min_transid: 0,
             max_items: 40,
         };
-        let count = buffer.search(top.as_fd(), &key).unwrap();
+        let count = buffer.search(top.as_fd(), &key, 64 << 10).unwrap();
         let bytes = buffer.items()[..8 << 10].to_vec();
         Self {
             top,
@@ -160,7 +160,7 @@ fn items(top: &File, buffer: &mut SearchBuffer, tree: u64) -> Vec<Item> {
         max_items: u32::MAX,
     };
     loop {
-        let count = buffer.search(top.as_fd(), &key).unwrap();
+        let count = buffer.search(top.as_fd(), &key, 64 << 10).unwrap();
         let mut bytes = buffer.items();
         for _ in 0..count {
             let (header, rest) = bytes.split_at(32);

@@ -1,11 +1,13 @@
 //! One file a command.
 
+mod baseline;
 mod bench;
 mod check;
 mod completions;
 mod demo;
 mod diff;
 mod doctor;
+mod interrupts;
 mod look;
 
 use crate::args::{Cli, Command};
@@ -24,6 +26,7 @@ pub(crate) fn run(cli: Cli, talk: &Talk) -> Result<u8, CliError> {
         Command::Doctor(args) => doctor::run(args, config, talk),
         Command::Demo(args) => demo::run(&args, talk),
         Command::Bench(args) => bench::run(args, config, talk),
+        Command::Baseline(args) => baseline::run(args, config),
         Command::Completions { shell } => completions::completions(shell),
         Command::Man { directory } => completions::man(&directory),
     }

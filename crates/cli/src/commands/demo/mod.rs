@@ -20,7 +20,8 @@ use plimsoll_core::report::v1;
 use plimsoll_core::{Summary, Verdict};
 use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
 
-use self::stage::{BtrfsStage, Interrupts, OverlayStage, Stage};
+use self::stage::{BtrfsStage, OverlayStage, Stage};
+use super::interrupts::Interrupts;
 use super::look::now;
 use crate::args::DemoArgs;
 use crate::error::CliError;

@@ -4,37 +4,16 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tempfile::TempDir;
 
+use crate::commands::interrupts::Interrupts;
 use crate::error::{CliError, shown};
 use crate::talk::Talk;
 
 /// Size of the Btrfs file system: what mkfs needs and a little more. It takes memory as it fills.
 const BTRFS_BYTES: u64 = 128 << 20;
-
-/// Whether the demo was told to stop.
-#[derive(Debug, Clone)]
-pub(super) struct Interrupts(Arc<AtomicBool>);
-
-impl Interrupts {
-    /// Takes note of Ctrl-C and the like instead of dying of it.
-    ///
-    /// # Errors
-    /// [`CliError`] when that cannot be had: then nothing is set up either.
-    pub(super) fn watch() -> Result<Self, CliError> {
-        let told = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&told))
-                .map_err(|error| CliError::new(format!("signals cannot be caught: {error}")))?;
-        }
-        Ok(Self(told))
-    }
-}
 
 /// The directory, with everything mounted in it. Leaving it, by any way, takes all of it down.
 #[derive(Debug)]
@@ -90,10 +69,7 @@ impl Stage {
     /// # Errors
     /// [`CliError`] then.
     pub(super) fn pause(&self) -> Result<(), CliError> {
-        if self.interrupts.0.load(Ordering::Relaxed) {
-            return Err(CliError::new("interrupted, and cleaned up"));
-        }
-        Ok(())
+        self.interrupts.pause()
     }
 
     /// Makes the directories of an overlay; the image's layer is still to be filled.
