@@ -4,6 +4,7 @@
 # make torture     random operations against brute force: STEPS=1000000 SEED=7
 # make conformance the scenarios on every engine, docker diff and podman diff: docs/reference/conformance.md
 # make check        the quick part of it, without root
+# make bench        the inner loops, by Criterion: the walk, the decoder, the comparison of two files
 # make fuzz         every decoder against hostile bytes: FUZZ_SECONDS=60 for each (nightly)
 
 CARGO ?= cargo
@@ -17,7 +18,7 @@ FUZZ_VERSION := 0.13.2
 STEPS ?= 100000
 SEED ?= 1
 
-.PHONY: fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+.PHONY: bench benches fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
 
 build:
 	$(CARGO) build --release --locked --package plimsoll
@@ -32,7 +33,7 @@ demo: build
 docker-demo: build
 	sh scripts/docker-demo.sh $(PROGRAM)
 
-test: packages check deny e2e
+test: packages check benches deny e2e
 
 packages:
 	sh scripts/packages.sh
@@ -52,6 +53,14 @@ tidy:
 
 unit:
 	$(CARGO) test --workspace --exclude plimsoll-e2e --locked
+
+# Each inner loop, measured. Put a baseline beside it with: cargo bench -- --save-baseline NAME
+bench:
+	$(CARGO) bench --package plimsoll-host --locked
+
+# Each benchmark once, so that none rots; nothing is timed.
+benches:
+	$(CARGO) test --package plimsoll-host --locked --benches
 
 # The binaries of this package run one after the other: they make loop devices and start daemons.
 e2e:

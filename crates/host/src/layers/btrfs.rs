@@ -15,9 +15,12 @@ use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubvolumeError {
-    /// It is something else, or nothing at all.
+    /// It is something else.
     #[error("{0} is not a Btrfs subvolume")]
     NotASubvolume(String),
+    /// There is no such entry.
+    #[error("{0} is missing")]
+    Missing(String),
     /// The trees cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -55,7 +58,9 @@ impl<'d> Subvolumes<'d> {
     /// # Errors
     /// [`SubvolumeError`] when it is none, or the trees cannot be read.
     pub fn named(&mut self, name: &[u8], path: PathBuf) -> Result<Subvolume, SubvolumeError> {
+        let shown = || plimsoll_core::model::escape(name).into_owned();
         match self.trees.entry(self.tree, self.inode, name)? {
+            None => Err(SubvolumeError::Missing(shown())),
             // What the directory shows there must be the subvolume: something may be mounted over it.
             Some(Location::Subvolume(id))
                 if self.trees.hangs_in(id, self.tree)?.is_some()
@@ -63,10 +68,7 @@ impl<'d> Subvolumes<'d> {
             {
                 Ok(Subvolume { id, path })
             }
-            _ => {
-                let name = plimsoll_core::model::escape(name).into_owned();
-                Err(SubvolumeError::NotASubvolume(name))
-            }
+            Some(_) => Err(SubvolumeError::NotASubvolume(shown())),
         }
     }
 }

@@ -410,9 +410,12 @@ impl<'s> Trees<'s> {
         self.read_directory(tree, dir)?;
         match self.runs.find(tree, range.0, range.1) {
             Some(run) => {
-                let mut items = run.items(range.0, range.1);
-                // Broken off by the caller, which is no matter here.
-                let _ = items.try_for_each(each);
+                let mut each = each;
+                for item in run.items(range.0, range.1) {
+                    if each(item).is_break() {
+                        break;
+                    }
+                }
             }
             None => self.each(tree, range, 0, batch, each)?,
         }

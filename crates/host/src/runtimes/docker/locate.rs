@@ -128,11 +128,16 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
             root.memo.layer(name, open)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let index_path = format!("overlay2/{mount}/work/index");
+    let work = format!("overlay2/{mount}/work");
+    let index_path = format!("{work}/index");
     let stack = OverlayStack {
         upper: overlay_layer(root, mount, None)?,
-        index: index(root.open(&index_path))
-            .map_err(|errno| RecordError::from(errno).of(&index_path))?,
+        index: match index(root.open(&index_path))
+            .map_err(|errno| RecordError::from(errno).of(&index_path))?
+        {
+            None if !root.has_entry(&work) => return Err(RecordError::Absent.of(&work)),
+            index => index,
+        },
         injected: vec![overlay_layer(root, &layers.init, None)?],
         injected_paths: injected::init_layer(),
         image,
