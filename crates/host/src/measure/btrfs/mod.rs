@@ -19,6 +19,7 @@ mod extents;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod names;
+mod open;
 mod reference;
 mod steady;
 
@@ -32,12 +33,9 @@ use self::device::Devices;
 use self::entry::Found;
 use self::steady::Start;
 use super::{Confirm, Content, Listing, Names, Pair, Side, Trouble};
-use crate::fs::btrfs::decode::{
-    self, EXTENT_DATA, FileExtent, Inode, Location, Place, Root, XATTR_ITEM,
-};
+use crate::fs::btrfs::decode::{self, EXTENT_DATA, FileExtent, Inode, Location, Place, XATTR_ITEM};
 use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::fs::{Dir, LINK_LIMIT};
-use crate::layers::Subvolume;
 
 pub use self::names::Cursor;
 pub use self::steady::Moved;
@@ -96,136 +94,7 @@ pub enum Scope {
     Paths,
 }
 
-/// The subvolumes that are compared.
-struct Sides<'a> {
-    image: &'a Subvolume,
-    container: &'a Subvolume,
-    /// The container's, or a read-only snapshot of it.
-    looked_at: &'a Subvolume,
-    container_root: Root,
-}
-
-fn gone(subvolume: &Subvolume) -> Trouble {
-    Trouble(format!("subvolume {} is gone", subvolume.id))
-}
-
-impl<'s> BtrfsPair<'s> {
-    /// Compares a subvolume with the one that it is a snapshot of, after writing out what is pending:
-    /// a change is in the tree only from then on. `snapshot` is looked at in place of `container`
-    /// where it is given: a read-only snapshot of it.
-    ///
-    /// # Errors
-    /// [`Trouble`] when the one is no snapshot of the other, or a tree cannot be read.
-    pub fn open(
-        anchor: &'s Dir,
-        image: &Subvolume,
-        container: &Subvolume,
-        snapshot: Option<&Subvolume>,
-        scope: Scope,
-        confirm: Confirm,
-    ) -> Result<Self, Trouble> {
-        let mut trees = Trees::new(anchor);
-        let looked_at = snapshot.unwrap_or(container);
-        // syncfs walks dirty inodes; BTRFS_IOC_SYNC misses pages that were dirtied without a reservation.
-        // It commits only when the file system has something pending (kernel `fs/btrfs/disk-io.c`,
-        // `btrfs_sync_fs`), which nothing tells for one subvolume alone.
-        let (start, root) = Start::flush(&mut trees, looked_at.id, || rustix::fs::syncfs(anchor))?;
-        let root = root.ok_or_else(|| gone(looked_at))?;
-        let container_root = match snapshot {
-            None => root,
-            Some(_) => {
-                let container_root = trees.root(container.id)?.ok_or_else(|| gone(container))?;
-                if root.parent_uuid != container_root.uuid {
-                    return Err(Trouble(
-                        "the snapshot taken is not one of the container".into(),
-                    ));
-                }
-                container_root
-            }
-        };
-        let sides = Sides {
-            image,
-            container,
-            looked_at,
-            container_root,
-        };
-        Self::over(trees, start, sides, scope, confirm)
-    }
-
-    /// Compares a subvolume that the runtime put between image and container with the image's. Whatever
-    /// was pending in it was written out when the container's was opened, and no container writes to it.
-    ///
-    /// # Errors
-    /// Those of [`BtrfsPair::open`].
-    pub fn injected(
-        anchor: &'s Dir,
-        image: &Subvolume,
-        injected: &Subvolume,
-        scope: Scope,
-        confirm: Confirm,
-    ) -> Result<Self, Trouble> {
-        let mut trees = Trees::new(anchor);
-        let root = trees.root(injected.id)?.ok_or_else(|| gone(injected))?;
-        let start = Start::flushed(&root);
-        let sides = Sides {
-            image,
-            container: injected,
-            looked_at: injected,
-            container_root: root,
-        };
-        Self::over(trees, start, sides, scope, confirm)
-    }
-
-    fn over(
-        mut trees: Trees<'s>,
-        start: Start,
-        sides: Sides<'_>,
-        scope: Scope,
-        confirm: Confirm,
-    ) -> Result<Self, Trouble> {
-        let Sides {
-            image,
-            container,
-            looked_at,
-            container_root,
-        } = sides;
-        let image_root = trees.root(image.id)?.ok_or_else(|| gone(image))?;
-        let unset = [0; 16];
-        if container_root.parent_uuid != image_root.uuid || image_root.uuid == unset {
-            return Err(Trouble(format!(
-                "subvolume {} is not a snapshot of subvolume {}, which is its image: use --engine digest",
-                container.id, image.id
-            )));
-        }
-        let looked_at = looked_at.id;
-        let base = container_root.otransid;
-        let (candidates, moved) = match scope {
-            Scope::Paths => (None, Vec::new()),
-            Scope::Everything => {
-                let (candidates, moved) = Candidates::find(&mut trees, looked_at, image.id, base)?;
-                (Some(candidates), moved)
-            }
-        };
-        Ok(Self {
-            anchor: trees.anchor(),
-            trees,
-            devices: Devices::default(),
-            image: image.id,
-            container: looked_at,
-            nesting: container.id,
-            base,
-            made: container_root.otime,
-            candidates,
-            moved,
-            start,
-            replaced: HashSet::new(),
-            last_entry: None,
-            made_here: None,
-            confirm,
-            bytes_read: 0,
-        })
-    }
-
+impl BtrfsPair<'_> {
     /// Whether the container's subvolume is still there.
     ///
     /// # Errors
