@@ -41,6 +41,10 @@ pub struct Dir {
     quiet: OnceLock<OwnedFd>,
     /// Options of its mount, once they mattered.
     mount_flags: OnceLock<StatVfsMountFlags>,
+    /// Whether it was reached through a view of the mount that keeps no access times.
+    in_view: bool,
+    /// Whether entries were read from it.
+    was_read: AtomicBool,
 }
 
 impl Dir {
@@ -64,7 +68,15 @@ impl Dir {
             Mode::empty(),
             BENEATH,
         )
-        .map(Self::from)
+        .map(|fd| self.beneath(fd))
+    }
+
+    /// Returns a directory that was reached through this one.
+    fn beneath(&self, fd: OwnedFd) -> Self {
+        Self {
+            in_view: self.in_view,
+            ..Self::from(fd)
+        }
     }
 
     /// Opens a directory that is an entry of this one.
@@ -74,7 +86,7 @@ impl Dir {
     pub fn child(&self, name: &[u8]) -> Result<Self> {
         debug_assert!(!name.contains(&b'/'));
         rustix::fs::openat(&self.fd, OsStr::from_bytes(name), OPEN_DIR, Mode::empty())
-            .map(Self::from)
+            .map(|fd| self.beneath(fd))
     }
 
     /// Returns what this directory is.
@@ -124,6 +136,9 @@ impl Dir {
     /// left out here.
     fn rests(&self, link: &[u8]) -> Result<bool> {
         const FRESH: i64 = 23 * 60 * 60;
+        if self.in_view {
+            return Ok(true);
+        }
         let mount = self.mount_flags()?;
         if keeps_no_access_time(mount) || !mount.contains(StatVfsMountFlags::RELATIME) {
             return Ok(keeps_no_access_time(mount));
@@ -163,7 +178,11 @@ impl Dir {
         }
         let view = Self::from(plimsoll_syscall::quiet::noatime(self.fd.as_fd())?);
         // The descriptor that comes with the view is one to look things up by alone.
-        Ok(Some(view.open_beneath(b".")?))
+        // Nothing is mounted in a view, so that it goes for all that is reached through it.
+        Ok(Some(Self {
+            in_view: true,
+            ..view.open_beneath(b".")?
+        }))
     }
 
     /// Returns this directory by a way on which reading a link leaves no access time behind.
@@ -327,7 +346,9 @@ impl Dir {
     /// # Errors
     /// Those of lseek(2).
     pub fn reader(&self, offset: u64) -> Result<DirReader<'_>> {
-        rustix::fs::seek(&self.fd, SeekFrom::Start(offset))?;
+        if self.was_read.swap(true, Ordering::Relaxed) || offset != 0 {
+            rustix::fs::seek(&self.fd, SeekFrom::Start(offset))?;
+        }
         Ok(DirReader {
             fd: self.fd.as_fd(),
             offset,
@@ -361,6 +382,8 @@ impl From<OwnedFd> for Dir {
             fd,
             quiet: OnceLock::new(),
             mount_flags: OnceLock::new(),
+            in_view: false,
+            was_read: AtomicBool::new(false),
         }
     }
 }

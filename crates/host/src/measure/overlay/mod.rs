@@ -56,6 +56,8 @@ pub struct OverlayPair<'s> {
     marks: MarkReader,
     index: Index,
     readers: Readers,
+    /// Whether the upper layer is one that no process writes to, so that it stands still.
+    at_rest: bool,
     /// Whether every name has to be looked at, because the index or the caller says so.
     exhaustive: bool,
     /// The roots of the layers that take part in the merge, opened once.
@@ -97,13 +99,15 @@ impl<'s> OverlayPair<'s> {
         let upper = stack.injected.get(layer)?;
         let image = stack.image.iter().map(Arc::as_ref);
         let lowers = stack.injected.iter().skip(layer + 1).chain(image);
-        Some(Self::new(
+        let mut pair = Self::new(
             upper,
             lowers.collect(),
             &stack.data_only,
             Some(stack.marks),
             confirm,
-        ))
+        );
+        pair.at_rest = true;
+        Some(pair)
     }
 
     /// Returns two whole trees: nothing is merged and no mark has a meaning.
@@ -146,6 +150,7 @@ impl<'s> OverlayPair<'s> {
             stacked: true,
             marks: MarkReader::new(marks),
             index: Index::default(),
+            at_rest: false,
             exhaustive: false,
             roots: Vec::new(),
             memo: None,
@@ -198,7 +203,7 @@ impl<'s> OverlayPair<'s> {
             let start = out.len();
             let more = self.list_part(parts, cursor, out, full)?;
             // A first portion can be thrown away still; what came before it was told already.
-            if part.layer == UPPER && (!more || cursor.portions == 1) {
+            if part.layer == UPPER && !self.at_rest && (!more || cursor.portions == 1) {
                 let moves = part.dir.stat_self()?.ctime != cursor.ctime.unwrap_or(part.stat.ctime);
                 if moves && cursor.portions > 1 {
                     return Err(Trouble("it changed while it was being read".into()));
@@ -403,7 +408,10 @@ impl Pair for OverlayPair<'_> {
     }
 
     fn again(&mut self, container: &Node) -> Result<Option<Node>, Trouble> {
-        self.look_again(container)
+        match self.at_rest {
+            true => Ok(None),
+            false => self.look_again(container),
+        }
     }
 
     fn attributes(&mut self, _: Side, node: &Node) -> Result<Attributes, Trouble> {

@@ -79,7 +79,13 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let Wanted { root, layers, .. } = wanted;
     let mount = &layers.mount;
     let mut gaps = Vec::new();
-    let mut marks = resting_marks(root)?;
+    let mut marks = match root.memo.marks.get() {
+        Some(marks) => *marks,
+        None => {
+            let marks = resting_marks(root)?;
+            *root.memo.marks.get_or_init(|| marks)
+        }
+    };
     let links = Links::open(root, layers)?;
     let lower = format!("overlay2/{mount}/lower");
     let recorded = root.need_record(&lower)?;

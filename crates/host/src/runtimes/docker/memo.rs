@@ -11,7 +11,7 @@ use plimsoll_core::model::{ChainId, ContainerId, DiffId, ImageId};
 use super::layerdb::LayerName;
 use super::record::Record;
 use crate::fs::{Dir, Stat};
-use crate::layers::Layer;
+use crate::layers::{Layer, MarkNamespace};
 
 /// The layers of an image: directory and diffID of each, the base first.
 pub(super) type ImageLayers = Rc<[(LayerName, DiffId)]>;
@@ -27,6 +27,8 @@ pub(super) struct Memo {
     chains: RefCell<HashMap<ChainId, ImageLayers>>,
     /// Directories of overlay layers.
     layers: RefCell<HashMap<String, Arc<Layer>>>,
+    /// Which attributes carry the marks of overlays that are not mounted.
+    pub(super) marks: OnceCell<MarkNamespace>,
     /// A view of the directory that holds the overlay layers; `None` where none is needed, or can be had.
     pub(super) view: OnceCell<Option<Dir>>,
     /// The directory of the short links of `overlay2`.
