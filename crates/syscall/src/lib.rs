@@ -6,6 +6,7 @@
 pub mod btrfs;
 pub mod child;
 pub mod fiemap;
+pub mod mount;
 pub mod quiet;
 pub mod trace;
 pub mod xattr;

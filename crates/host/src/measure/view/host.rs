@@ -1,19 +1,34 @@
 //! Where a path of the host lies, in the terms in which the kernel lists mounts.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 
 use crate::fs::read_small_bytes;
 use crate::proc::mountinfo::{self, Mount};
 
-/// The mounts that this process sees, read when they are first needed.
+/// The mounts that this process sees, asked for when they are first needed: one by one where the kernel
+/// tells of one alone, so that a check does not take longer the more containers run here.
 #[derive(Debug, Default)]
 pub struct HostMounts {
-    mounts: OnceCell<Vec<Mount>>,
+    /// By the numbers of mounts; none for one that the kernel tells nothing of.
+    known: RefCell<HashMap<u64, Option<Rc<Place>>>>,
+    all: OnceCell<Vec<Mount>>,
+}
+
+/// Where a mount is, and what it shows.
+#[derive(Debug)]
+struct Place {
+    /// Its file system, as in a list of mounts: `major:minor`.
+    device: Vec<u8>,
+    /// The path within that file system.
+    root: Vec<u8>,
+    point: Vec<u8>,
 }
 
 impl HostMounts {
@@ -28,27 +43,60 @@ impl HostMounts {
     }
 
     /// Returns the device of a path, and the path within that file system.
-    fn locate(&self, path: &[u8]) -> Option<(&[u8], Vec<u8>)> {
+    fn locate(&self, path: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let fd: OwnedFd = rustix::fs::open(OsStr::from_bytes(path), flags, Mode::empty()).ok()?;
-        let stat = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
-        let mount = self.mounts().iter().find(|m| m.id == stat.stx_mnt_id)?;
+        let place = self.place(&fd)?;
         let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let path = rustix::fs::readlinkat(CWD, link, Vec::new())
             .ok()?
             .into_bytes();
-        let within = path.strip_prefix(mount.mount_point.as_bytes())?;
-        Some((
-            mount.device.as_bytes(),
-            joined(mount.root.as_bytes(), within),
-        ))
+        let within = path.strip_prefix(&place.point[..])?;
+        Some((place.device.clone(), joined(&place.root, within)))
     }
 
-    fn mounts(&self) -> &[Mount] {
-        self.mounts.get_or_init(|| {
+    /// Returns the mount that a file is on.
+    fn place(&self, file: &OwnedFd) -> Option<Rc<Place>> {
+        /// `STATX_MNT_ID_UNIQUE`, Linux 6.8.
+        const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+        let stat = |mask| rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, mask).ok();
+        let unique = stat(UNIQUE)?;
+        if unique.stx_mask & UNIQUE.bits() != 0 {
+            let mut known = self.known.borrow_mut();
+            let place = known
+                .entry(unique.stx_mnt_id)
+                .or_insert_with_key(|mount| Place::told(*mount).map(Rc::new));
+            if let Some(place) = place {
+                return Some(Rc::clone(place));
+            }
+        }
+        let number = stat(StatxFlags::MNT_ID)?.stx_mnt_id;
+        let mount = self.all().iter().find(|mount| mount.id == number)?;
+        Some(Rc::new(Place {
+            device: mount.device.as_bytes().to_vec(),
+            root: mount.root.as_bytes().to_vec(),
+            point: mount.mount_point.as_bytes().to_vec(),
+        }))
+    }
+
+    fn all(&self) -> &[Mount] {
+        self.all.get_or_init(|| {
             // Without the list nothing is recognized, which is told for each mount.
             let text = read_small_bytes("/proc/self/mountinfo").unwrap_or_default();
             mountinfo::parse(&text)
+        })
+    }
+}
+
+impl Place {
+    /// Asks the kernel about one mount.
+    fn told(mount: u64) -> Option<Self> {
+        let place = plimsoll_syscall::mount::place(mount).ok()?;
+        let (major, minor) = place.device;
+        Some(Self {
+            device: format!("{major}:{minor}").into_bytes(),
+            root: place.root,
+            point: place.point,
         })
     }
 }
@@ -86,11 +134,18 @@ mod tests {
         let host = HostMounts::default();
         let (device, root) = host.locate(b"/proc/self").unwrap();
         let proc = host
-            .mounts()
+            .all()
             .iter()
             .find(|m| m.mount_point.as_bytes() == b"/proc")
             .unwrap();
         assert_eq!(device, proc.device.as_bytes());
+        // Both ways to ask give one answer.
+        let fd = rustix::fs::open("/proc", OFlags::PATH, Mode::empty()).unwrap();
+        let place = host.place(&fd).unwrap();
+        assert_eq!(
+            (&place.device[..], &place.root[..], &place.point[..]),
+            (proc.device.as_bytes(), proc.root.as_bytes(), &b"/proc"[..])
+        );
         assert!(root.starts_with(b"/"));
         assert!(host.shows(proc, b"/proc"));
         assert!(!host.shows(proc, b"/"));

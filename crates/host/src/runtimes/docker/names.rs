@@ -36,6 +36,9 @@ impl Docker {
             gaps.extend(others.into_iter().map(stray));
             all.extend(ids.into_iter().map(|id| (root, id)));
         }
+        if let Some(one) = all.iter().find(|(_, id)| id.as_str() == name) {
+            return Ok(vec![one.clone()]);
+        }
         let exactly =
             |(root, id): &&(&DataRoot, ContainerId)| id.as_str() == name || names(root, id);
         let exact: Vec<_> = all.iter().filter(exactly).cloned().collect();
