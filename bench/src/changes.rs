@@ -84,6 +84,7 @@ fn kind(number: usize) -> Kind {
 /// its own processes write to.
 pub(crate) fn apply(truth: &Truth, root: &Path) {
     for (path, kind) in truth {
+        crate::interrupt::check();
         let path = root.join(path.trim_start_matches('/'));
         change(&path, *kind).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
@@ -111,11 +112,7 @@ fn flip(bytes: &mut [u8]) {
 }
 
 /// Writes a file's bytes over themselves, in place, changed or not.
-fn edit(
-    path: &Path,
-    put_time_back: bool,
-    change: impl FnOnce(&mut [u8]),
-) -> std::io::Result<()> {
+fn edit(path: &Path, put_time_back: bool, change: impl FnOnce(&mut [u8])) -> std::io::Result<()> {
     let before = path.metadata()?;
     let mut bytes = std::fs::read(path)?;
     change(&mut bytes);

@@ -9,14 +9,20 @@
 
 mod archive;
 mod changes;
+mod goals;
 mod host;
+mod interrupt;
 mod matrix;
 mod measure;
+mod page;
+mod pages;
 mod plan;
+mod plot;
 mod results;
 mod rounds;
 mod scenarios;
 mod subject;
+mod text;
 mod thorough;
 mod told;
 mod tool;
@@ -46,6 +52,8 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args.split_first() {
         Some((&"run", rest)) => run(rest),
+        Some((&"page", [])) => pages::write(&root()),
+        Some((&"page", ["--check"])) => pages::check(&root()),
         _ => Err(vec![USAGE.to_owned()]),
     };
     match outcome {
@@ -67,6 +75,7 @@ fn run(args: &[&str]) -> Result<(), Vec<String>> {
             "cannot measure: {why} (bench/run.sh installs what is needed)"
         )]);
     }
+    interrupt::watch();
     let program = root().join("target/release/plimsoll");
     let stand = Stand::new(root().join("target/floor"));
     let bench = Bench {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::changes::Truth;
+use crate::interrupt;
 use crate::measure::{Stand, drop_caches, written};
 use crate::plan::Plan;
 use crate::results::{Cell, Place, Results};
@@ -86,6 +87,7 @@ pub(crate) fn run_cold(
 }
 
 fn once(stand: &Stand, task: &Task, keep: bool) -> crate::measure::Run {
+    interrupt::check();
     let run = stand.run(&task.command, task.input.as_deref(), keep);
     assert!(
         (0..=task.highest_exit).contains(&run.status),

@@ -31,21 +31,24 @@ impl Bench<'_> {
         docker.docker(&["load", "--quiet", "--input", &path]);
         let image = reference(archive.spec);
         let names: Vec<String> = (0..count).map(|number| format!("many-{number}")).collect();
-        std::thread::scope(|scope| {
-            for half in names.chunks(count.div_ceil(2)) {
-                let (docker, image) = (&docker, &image);
-                scope.spawn(move || {
-                    for name in half {
-                        docker.create(name, &[], image, &[]);
-                    }
-                });
-            }
+        let made = |name: &String| {
+            let id = docker.create(name, &[], &image, &[]);
+            Container::of(&docker, name, id)
+        };
+        let (one, other) = names.split_at(count / 2);
+        let containers: Vec<Container> = std::thread::scope(|scope| {
+            let beside = scope.spawn(|| one.iter().map(made).collect::<Vec<_>>());
+            let other: Vec<_> = other.iter().map(made).collect();
+            let one = beside.join().expect("containers");
+            one.into_iter().chain(other).collect()
         });
-        let truth = choose(&archive.candidates, 1, SEED);
-        for name in names.iter().step_by(10) {
-            docker.in_created(&docker.id(name), |root| apply(&truth, root));
+        let change = choose(&archive.candidates, 1, SEED);
+        let mut truth = Truth::new();
+        for container in containers.iter().step_by(10) {
+            docker.in_created(&container.id, |root| apply(&change, root));
+            let changed = change.iter();
+            truth.extend(changed.map(|(path, kind)| (format!("/{}{path}", container.name), *kind)));
         }
-        let containers: Vec<Container> = containers(&docker, &names);
         let mut all = Command::new(self.program);
         all.args([
             "check",
@@ -56,28 +59,24 @@ impl Bench<'_> {
             "--data-root",
         ])
         .arg(docker.data_root());
-        let mut floor = self.stand.floor(match driver {
-            Driver::Btrfs => "floor-btrfs",
-            _ => "floor-overlay",
-        });
-        match containers.first() {
-            Some(first) if first.subvolume.is_some() => {
-                floor.arg(docker.data_root());
-                let ids = containers
-                    .iter()
-                    .filter_map(|container| container.subvolume);
-                floor.args(ids.map(|(id, _)| id.to_string()));
-            }
-            _ => {
-                floor.args(containers.iter().map(|container| &container.layer));
-            }
-        }
         let floor_name = match driver {
             Driver::Btrfs => "floor-btrfs",
             _ => "floor-overlay",
         };
+        let mut floor = self.stand.floor(floor_name);
+        if driver == Driver::Btrfs {
+            floor.arg(docker.data_root());
+        }
+        for container in &containers {
+            match container.subvolume {
+                Some((id, _)) => floor.arg(id.to_string()),
+                None => floor.arg(&container.layer),
+            };
+        }
         let tasks = [
-            Task::new("plimsoll", all).told(told::plimsoll).exits(1),
+            Task::new("plimsoll", all)
+                .told(told::plimsoll_each)
+                .exits(1),
             Task::new(floor_name, floor),
         ];
         let place = place(driver, MANY, count, "created", "warm");
@@ -121,14 +120,6 @@ impl Bench<'_> {
         let place = place(driver, CONTENTS, wanted, "running", "warm");
         rounds::run(self.stand, self.plan, results, &place, &truth, &tasks);
     }
-}
-
-/// Containers by name, from one question to the daemon: a thousand take their time.
-fn containers(docker: &Dockerd, names: &[String]) -> Vec<Container> {
-    names
-        .iter()
-        .map(|name| Container::of(docker, name))
-        .collect()
 }
 
 /// Writes the file of the image and that of the container for each path.

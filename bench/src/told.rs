@@ -57,24 +57,31 @@ fn lines(output: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Plimsoll's report of one container or several. Everything must have been seen.
+/// Plimsoll's report of one container.
 pub(crate) fn plimsoll(output: &[u8]) -> Told {
+    changes(output, |_| String::new())
+}
+
+/// The same of several: a path stands beneath the container's name.
+pub(crate) fn plimsoll_each(output: &[u8]) -> Told {
+    changes(output, |name| format!("/{name}"))
+}
+
+/// Everything must have been seen. What the runtime writes itself is told too, and is no change.
+fn changes(output: &[u8], beneath: impl Fn(&str) -> String) -> Told {
     let report: Value = serde_json::from_slice(output).expect("a report");
-    assert_eq!(report["gaps"], Value::Array(Vec::new()), "gaps of the run");
+    let nothing = Value::Array(Vec::new());
+    assert_eq!(report["gaps"], nothing, "gaps of the run");
     let containers = report["containers"].as_array().expect("containers");
     assert!(!containers.is_empty(), "no container was looked at");
     let mut told = Told::new();
     for container in containers {
-        assert_eq!(
-            container["gaps"],
-            Value::Array(Vec::new()),
-            "{}",
-            container["name"]
-        );
+        let name = container["name"].as_str().expect("a name");
+        assert_eq!(container["gaps"], nothing, "{name}");
         for change in container["changes"].as_array().expect("changes") {
-            // What the runtime writes itself is told too, and is no change of the container's.
             if change["rule"] != "builtin-runtime" {
-                told.insert(change["path"].as_str().unwrap_or("not UTF-8").to_owned());
+                let path = change["path"].as_str().unwrap_or("not UTF-8");
+                told.insert(format!("{}{path}", beneath(name)));
             }
         }
     }

@@ -31,16 +31,16 @@ impl Podman {
     /// When a file cannot be made.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(Kind::Ext4, 3072)
+        Self::with(Kind::Ext4, 3072, "")
     }
 
-    /// Makes an empty store on a file system of so many mebibytes: with the btrfs driver on Btrfs, else
-    /// with the overlay driver.
+    /// Makes an empty store on a file system of so many mebibytes, with these mount options more
+    /// (`,noatime`): with the btrfs driver on Btrfs, else with the overlay driver.
     ///
     /// # Panics
     /// When a file cannot be made.
     #[must_use]
-    pub fn with(kind: Kind, mebibytes: u64) -> Self {
+    pub fn with(kind: Kind, mebibytes: u64, mount_options: &str) -> Self {
         let driver = match kind {
             Kind::Btrfs => "btrfs",
             Kind::Ext4 | Kind::Xfs => "overlay",
@@ -49,7 +49,7 @@ impl Podman {
             .prefix("plimsoll-podman-")
             .tempdir()
             .expect("temporary directory");
-        let fs = LoopFs::new(kind, mebibytes);
+        let fs = LoopFs::with(kind, mebibytes, &[], mount_options);
         let storage = format!(
             "[storage]\ndriver = \"{driver}\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
             fs.path().join("storage").display(),
