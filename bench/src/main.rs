@@ -127,7 +127,10 @@ fn run(args: &[&str]) -> Result<(), Vec<String>> {
             .map_err(|error| vec![format!("{}: {error}", output.display())])?;
         progress(&format!("written: {}", output.display()));
     }
-    let wrong = wrong(&results);
+    let mut wrong = wrong(&results);
+    if plan.drivers.is_empty() && plan.images.is_empty() {
+        wrong.extend(absent(&results));
+    }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
@@ -143,6 +146,15 @@ fn wrong(results: &Results) -> Vec<String> {
         (!fine).then(|| format!("{} at {:?}: {answer:?}", cell.tool, cell.place))
     })
     .collect()
+}
+
+/// Every tool that the pages know must have been run.
+fn absent(results: &Results) -> Vec<String> {
+    let ran = |tool: &str| results.cells.iter().any(|cell| cell.tool == tool);
+    let absent = tool::TOOLS.iter().filter(|about| !ran(about.tool));
+    absent
+        .map(|about| format!("{} was not run", about.tool))
+        .collect()
 }
 
 fn parse(args: &[&str]) -> Result<(Plan, Option<PathBuf>), Vec<String>> {

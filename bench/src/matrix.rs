@@ -7,7 +7,7 @@ use plimsoll_e2e::dockerd::Driver;
 use crate::archive::{self, Archive};
 use crate::changes::{Truth, choose};
 use crate::measure::Stand;
-use crate::plan::{Part, Plan, State};
+use crate::plan::{Part, Plan, STATES, State};
 use crate::results::{Place, Results};
 use crate::subject::{Container, Elsewhere, Runtimes};
 use crate::thorough::Before;
@@ -83,23 +83,59 @@ impl Bench<'_> {
                 elsewhere.as_ref(),
                 results,
             );
-            if let (Some(before), Some(elsewhere), true) =
-                (&unchanged, &elsewhere, part.thorough.contains(&changes))
-            {
-                let container = Container::run(
-                    &runtimes.docker,
-                    &format!("{name}-{changes}-read"),
-                    archive,
-                    &truth,
-                );
-                let tasks = thorough::tasks(self.program, runtimes, &container, elsewhere, before);
-                let place = place(driver, name, changes, State::Running.as_str(), "warm");
-                progress(&format!(
-                    "{}: {name}, {changes} changes, slow tools",
-                    driver.as_str()
-                ));
-                rounds::run(self.stand, self.plan, results, &place, &truth, &tasks);
+            if !part.thorough.contains(&changes) {
+                continue;
             }
+            if let Some((before, elsewhere)) = unchanged.as_ref().zip(elsewhere.as_ref()) {
+                self.read(
+                    runtimes, archive, changes, &truth, elsewhere, before, results,
+                );
+            }
+        }
+    }
+
+    /// The slow tools, at a container of their own.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place of the matrix has as many coordinates"
+    )]
+    fn read(
+        &self,
+        runtimes: &Runtimes,
+        archive: &Archive,
+        changes: usize,
+        truth: &Truth,
+        elsewhere: &Elsewhere,
+        before: &Before,
+        results: &mut Results,
+    ) {
+        let driver = runtimes.docker.driver();
+        let name = archive.spec.name;
+        let own = format!("{name}-{changes}-read");
+        let container = Container::run(&runtimes.docker, &own, archive, truth);
+        let mut tasks = thorough::tasks(self.program, runtimes, &container, elsewhere, before);
+        let states = if self.plan.full { STATES } else { &STATES[..1] };
+        for &state in states {
+            enter(runtimes, &own, None, state);
+            match state {
+                State::Running => {}
+                // It is of a snapshot, which has no state.
+                State::Paused => tasks.retain(|task| task.tool != "ctr-diff"),
+                // Nothing is mounted then where the tree of an overlay was.
+                State::Stopped if driver != Driver::Btrfs => {
+                    tasks.retain(|task| {
+                        task.tool == "docker-diff" || task.tool.starts_with("plimsoll")
+                    });
+                }
+                State::Stopped => {}
+            }
+            let place = place(driver, name, changes, state.as_str(), "warm");
+            progress(&format!(
+                "{}: {name}, {changes} changes, {}, slow tools",
+                driver.as_str(),
+                state.as_str()
+            ));
+            rounds::run(self.stand, self.plan, results, &place, truth, &tasks);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::archive::Spec;
 pub(crate) struct Plan {
     /// The small image alone, and each tool once: whether all of it works, not how fast.
     pub(crate) quick: bool,
-    /// The slow tools at every count of changes, and Docker's on the largest image.
+    /// The slow tools at every count of changes, in every state, and on the largest image.
     pub(crate) full: bool,
     /// The fast tools with empty caches too.
     pub(crate) cold: bool,
@@ -56,7 +56,8 @@ impl State {
     }
 }
 
-const STATES: &[State] = &[State::Running, State::Paused, State::Stopped];
+/// All of them, in the order in which a container goes through them.
+pub(crate) const STATES: &[State] = &[State::Running, State::Paused, State::Stopped];
 
 /// The images. `tenth` has a tenth of the files of `large`, and nothing else is different.
 const SMALL: Spec = spec("small", 6_000, 130 << 20, 5);
@@ -125,7 +126,7 @@ impl Plan {
                 changes: counts.to_vec(),
                 thorough: if self.full { vec![1] } else { Vec::new() },
                 elsewhere: self.full,
-                states: STATES.to_vec(),
+                states: if self.full { STATES } else { &STATES[..1] }.to_vec(),
             },
         ];
         parts
@@ -144,8 +145,8 @@ impl Plan {
         match first {
             _ if self.quick => 1,
             0..50_000 => 31,
-            50_000..250_000 => 15,
-            250_000..1_000_000 => 7,
+            50_000..250_000 => 11,
+            250_000..1_000_000 => 5,
             1_000_000..30_000_000 => 3,
             _ => 1,
         }
@@ -162,10 +163,13 @@ impl Plan {
             "ctr snapshots diff is asked about a snapshot that is mounted nowhere: a snapshot has no \
              state of its own"
                 .to_owned(),
-            "tools that read every file, docker diff and ctr snapshots diff are asked about running \
-             containers alone"
+            "tools that read every file and docker diff are asked about running \
+             containers alone (--full asks them in the other states too, where there is a tree to read)"
                 .to_owned(),
         ];
+        if self.full {
+            left_out.pop();
+        }
         if self.quick {
             left_out.push("quick: the small image alone, each tool once; no times to go by".into());
         } else if !self.full {
@@ -175,7 +179,8 @@ impl Plan {
                     .into(),
             );
             left_out
-                .push("the huge image is not loaded into Podman and containerd (--full)".into());
+                .push("the huge image is looked at running alone, and not loaded into Podman and containerd \
+                 (--full)".into());
         }
         if !self.cold {
             left_out.push("cold caches (--cold)".into());
