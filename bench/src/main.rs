@@ -99,6 +99,10 @@ fn run(args: &[&str]) -> Result<(), Vec<String>> {
         .iter()
         .map(|archive| archive.facts.clone())
         .collect();
+    let output = output.or_else(|| {
+        let name = format!("bench/results/{}.json", results.date);
+        (!plan.quick).then(|| root().join(name))
+    });
     for driver in plan.drivers() {
         let runtimes = Runtimes::start(driver);
         for (part, archive) in parts.iter().zip(&archives) {
@@ -111,27 +115,31 @@ fn run(args: &[&str]) -> Result<(), Vec<String>> {
             if archive.spec.name == of_contents {
                 bench.contents(&runtimes, archive, &mut results);
             }
+            save(&results, output.as_deref())?;
         }
         drop(runtimes);
         let small = archives.iter().find(|archive| archive.spec.name == "small");
         if let Some(small) = small.filter(|_| plan.wants(scenarios::MANY)) {
             bench.many(driver, small, &mut results);
         }
-    }
-    let output = output.or_else(|| {
-        let name = format!("bench/results/{}.json", results.date);
-        (!plan.quick).then(|| root().join(name))
-    });
-    if let Some(output) = output {
-        std::fs::write(&output, results.to_text())
-            .map_err(|error| vec![format!("{}: {error}", output.display())])?;
-        progress(&format!("written: {}", output.display()));
+        save(&results, output.as_deref())?;
     }
     let mut wrong = wrong(&results);
     if plan.drivers.is_empty() && plan.images.is_empty() {
         wrong.extend(absent(&results));
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+/// Writes what there is so far: an hour's work is not lost with its last minute.
+fn save(results: &Results, output: Option<&Path>) -> Result<(), Vec<String>> {
+    let Some(output) = output else {
+        return Ok(());
+    };
+    let written = std::fs::write(output, results.to_text());
+    written.map_err(|error| vec![format!("{}: {error}", output.display())])?;
+    progress(&format!("written: {}", output.display()));
+    Ok(())
 }
 
 /// Plimsoll's answers must be the truth, in every cell; without reading they may say more, never less.

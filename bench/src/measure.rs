@@ -97,7 +97,9 @@ impl Stand {
     }
 }
 
-/// Returns a command as it is written in a shell, with what it sets in the environment.
+/// Returns a command as it is written in a shell, with what it sets in the environment, and without
+/// what is another one in each run: the top of the repository, identifiers, names of temporary
+/// directories.
 pub(crate) fn written(command: &Command) -> String {
     let environment = command.get_envs().filter_map(|(name, value)| {
         let value = value?;
@@ -107,8 +109,38 @@ pub(crate) fn written(command: &Command) -> String {
     let words = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| quoted(&word.to_owned()));
-    environment.chain(words).collect::<Vec<_>>().join(" ")
+    let line = environment.chain(words).collect::<Vec<_>>().join(" ");
+    let top = format!("{}/", crate::root().display());
+    lasting(&line.replace(&top, ""))
 }
+
+/// Puts `ID` for each identifier, and takes the random end of each temporary directory's name away.
+fn lasting(line: &str) -> String {
+    let mut out = String::new();
+    let is_part = |c: char| c.is_ascii_alphanumeric();
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        let (part, after) = rest.split_at(length.max(first.len_utf8()));
+        if part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            out.push_str("ID");
+        } else if part.len() == 6 && TEMPORARY.iter().any(|name| out.ends_with(name)) {
+            out.pop();
+        } else {
+            out.push_str(part);
+        }
+        rest = after;
+    }
+    out
+}
+
+/// The beginnings of temporary directories' names.
+const TEMPORARY: &[&str] = &[
+    "/plimsoll-bench-",
+    "/plimsoll-dockerd-",
+    "/plimsoll-fs-",
+    "/plimsoll-podman-",
+];
 
 fn quoted(word: &OsString) -> String {
     let word = word.to_string_lossy();
@@ -124,4 +156,26 @@ fn quoted(word: &OsString) -> String {
 pub(crate) fn drop_caches() {
     rustix::fs::sync();
     std::fs::write("/proc/sys/vm/drop_caches", "3").expect("drop_caches");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_another_one_in_each_run_is_not_written() {
+        let id = "a".repeat(64);
+        let line = format!("find /tmp/plimsoll-fs-aB3dE6/mnt/{id}-init 'x y' btrfs-secret");
+        assert_eq!(
+            lasting(&line),
+            "find /tmp/plimsoll-fs/mnt/ID-init 'x y' btrfs-secret"
+        );
+    }
+
+    #[test]
+    fn words_of_a_shell() {
+        let mut command = Command::new("sh");
+        command.env("A", "b").args(["-c", "it's"]);
+        assert_eq!(written(&command), r"A=b sh -c 'it'\''s'");
+    }
 }
