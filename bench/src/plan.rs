@@ -163,8 +163,9 @@ impl Plan {
             "ctr snapshots diff is asked about a snapshot that is mounted nowhere: a snapshot has no \
              state of its own"
                 .to_owned(),
-            "tools that read every file and docker diff are asked about running \
-             containers alone (--full asks them in the other states too, where there is a tree to read)"
+            "tools that read every file, docker diff, and what takes more than a second are asked \
+             about running containers alone (--full asks them in the other states too, where there \
+             is a tree to read)"
                 .to_owned(),
         ];
         if self.full {
