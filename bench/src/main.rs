@@ -21,6 +21,7 @@ mod plot;
 mod results;
 mod rounds;
 mod scenarios;
+mod send;
 mod subject;
 mod text;
 mod thorough;

@@ -11,7 +11,7 @@ use crate::plan::{Part, Plan, STATES, State};
 use crate::results::{Place, Results};
 use crate::subject::{Container, Elsewhere, Runtimes};
 use crate::thorough::Before;
-use crate::{progress, rounds, thorough, traceless};
+use crate::{progress, rounds, send, thorough, traceless};
 
 /// The seed of what is changed: the same paths on every driver and in every run.
 pub(crate) const SEED: u64 = 4;
@@ -170,6 +170,13 @@ impl Bench<'_> {
                 state.as_str()
             ));
             rounds::run(self.stand, self.plan, results, &place, truth, &tasks);
+            if state == State::Running && driver == Driver::Btrfs {
+                let container =
+                    Container::run(&runtimes.docker, &format!("{own}-sent"), archive, truth);
+                let dir = runtimes.docker.data_root().join("sent");
+                let task = [send::task(&dir, &container)];
+                rounds::run(self.stand, self.plan, results, &place, truth, &task);
+            }
             if !self.plan.full {
                 // Podman compares whole trees on Btrfs.
                 let is_slow = |tool: &str| {

@@ -1,11 +1,9 @@
-//! The tools that read everything, or that leave a trace in what they look at (times of access, a
-//! snapshot): they are asked about a running container of their own, with the same changes.
+//! The tools that read everything, and leave times of access in what they look at: they are asked about
+//! a container of their own, with the same changes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use plimsoll_e2e::command::shell;
 
 use crate::measure::Stand;
 use crate::subject::{Container, Elsewhere, Runtimes};
@@ -164,9 +162,6 @@ pub(crate) fn tasks(
             .arg(before.dir.join(algorithm));
         tasks.push(Task::new(tool, command).told(told::plimsoll).exits(1));
     }
-    if container.subvolume.is_some() {
-        tasks.push(send(docker.data_root().join("sent"), container));
-    }
     tasks
 }
 
@@ -181,37 +176,4 @@ fn rsync(container: &Container, before: &Before) -> Command {
         .arg(format!("{}/", container.root.display()))
         .arg(format!("{}/", image.display()));
     command
-}
-
-/// A stream needs snapshots that cannot be written to: that of the image is made once, that of the
-/// container in each run, and removed after it.
-fn send(dir: PathBuf, container: &Container) -> Task {
-    let image = dir.join(format!("{}-image", container.name));
-    let snapshot = dir.join(&container.name);
-    shell(&format!(
-        "mkdir -p '{}'; btrfs -q subvolume snapshot -r '{}' '{}'",
-        dir.display(),
-        container.init.display(),
-        image.display()
-    ));
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(format!(
-        "btrfs -q subvolume snapshot -r '{}' '{snapshot}' && exec btrfs -q send --no-data -p '{}' '{snapshot}'",
-        container.layer.display(),
-        image.display(),
-        snapshot = snapshot.display(),
-    ));
-    let stream = dir.join(format!("{}.stream", container.name));
-    let mut task = Task::new("btrfs-send", command).told(move |output| {
-        std::fs::write(&stream, output).expect("stream");
-        let dump = shell(&format!("btrfs receive --dump -f '{}'", stream.display()));
-        told::stream(dump.as_bytes())
-    });
-    task.undo = Some(Box::new(move || {
-        shell(&format!(
-            "btrfs -q subvolume delete '{}'",
-            snapshot.display()
-        ));
-    }));
-    task
 }
