@@ -50,13 +50,16 @@ pub(crate) fn facts() -> BTreeMap<String, String> {
 /// Returns each program's version.
 pub(crate) fn versions(program: &Path) -> BTreeMap<String, String> {
     let own = format!("'{}' --version", program.display());
+    let commit = format!(
+        "git -C '{}' describe --always --dirty 2>/dev/null || echo unknown",
+        crate::root().display()
+    );
     [
         ("plimsoll", own.as_str()),
-        (
-            "commit",
-            "git describe --always --dirty 2>/dev/null || echo unknown",
-        ),
-        ("docker", "docker --version"),
+        ("commit", commit.as_str()),
+        // They need not come from one place.
+        ("docker, client", "docker --version"),
+        ("docker, daemon", "dockerd --version"),
         ("containerd", "containerd --version"),
         ("podman", "podman --version"),
         ("aide", "aide --version 2>&1 | sed -n 1p"),
