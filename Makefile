@@ -3,6 +3,8 @@
 # make test         everything CI checks; installs what is missing from Debian's packages
 # make torture     random operations against brute force: STEPS=1000000 SEED=7
 # make conformance the scenarios on every engine, docker diff and podman diff: docs/reference/conformance.md
+# make bench-peers  Plimsoll beside docker diff, AIDE, sha256sum and others, and the floor (root): QUICK=1
+# make bench-page   its page, plot and the README's section, from the last results
 # make check        the quick part of it, without root
 # make bench        the inner loops, by Criterion: the walk, the decoder, the comparison of two files
 # make fuzz         every decoder against hostile bytes: FUZZ_SECONDS=60 for each (nightly)
@@ -18,7 +20,7 @@ FUZZ_VERSION := 0.13.2
 STEPS ?= 100000
 SEED ?= 1
 
-.PHONY: bench benches fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+.PHONY: bench benches bench-peers bench-page fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
 
 build:
 	$(CARGO) build --release --locked --package plimsoll
@@ -50,6 +52,7 @@ tidy:
 	$(CARGO) xtask tidy
 	$(CARGO) xtask schema --check
 	$(CARGO) xtask conformance --check
+	$(CARGO) run --quiet --package plimsoll-bench -- page --check
 
 unit:
 	$(CARGO) test --workspace --exclude plimsoll-e2e --locked
@@ -77,6 +80,13 @@ torture:
 conformance: packages
 	$(CARGO) build --locked --package plimsoll
 	$(CARGO) xtask conformance
+
+# QUICK=1 asks whether all of it works, and nothing about time. ARGS has more: "--full --cold".
+bench-peers:
+	sh bench/run.sh $(if $(QUICK),--quick) $(ARGS)
+
+bench-page:
+	$(CARGO) run --quiet --package plimsoll-bench -- page
 
 # Any bytes to every decoder. What `unit` replays of it is in fuzz/corpus.
 fuzz: $(FUZZ)

@@ -5,9 +5,11 @@ set -eu
 build="gcc libc6-dev make git ca-certificates"
 file_systems="btrfs-progs e2fsprogs xfsprogs attr acl libcap2-bin mount util-linux busybox-static inotify-tools python3-jsonschema"
 runtimes="docker.io containerd runc podman debootstrap"
+# What Plimsoll is measured beside.
+peers="aide b3sum rsync curl coreutils findutils"
 
 missing=""
-for package in $build $file_systems $runtimes; do
+for package in $build $file_systems $runtimes $peers; do
     case $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true) in
     installed) ;;
     *) missing="$missing $package" ;;

@@ -77,6 +77,15 @@ impl Dockerd {
     /// When it does not come up.
     #[must_use]
     pub fn with(driver: Driver, mount_options: &str, settings: &str) -> Self {
+        Self::sized(driver, 3072, mount_options, settings)
+    }
+
+    /// The same on a file system of so many mebibytes, which takes space only as it fills up.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn sized(driver: Driver, mebibytes: u64, mount_options: &str, settings: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("plimsoll-dockerd-")
             .tempdir()
@@ -86,7 +95,7 @@ impl Dockerd {
             containerd: None,
             dockerd: None,
             dir,
-            fs: LoopFs::with(driver.file_system(), 3072, &[], mount_options),
+            fs: LoopFs::with(driver.file_system(), mebibytes, &[], mount_options),
         };
         daemon.write_configuration(settings);
         daemon.start_containerd();
@@ -182,6 +191,12 @@ impl Dockerd {
         self.dir.path().join("docker.sock")
     }
 
+    /// Returns the socket of its containerd, which has snapshotters of its own.
+    #[must_use]
+    pub fn containerd_socket(&self) -> PathBuf {
+        self.dir.path().join("containerd.sock")
+    }
+
     /// Returns the data root.
     #[must_use]
     pub fn data_root(&self) -> PathBuf {
@@ -237,14 +252,20 @@ impl Dockerd {
     /// When there is none.
     #[must_use]
     pub fn try_docker(&self, arguments: &[&str]) -> Output {
-        Command::new("docker")
+        self.command(arguments).output().expect("docker")
+    }
+
+    /// Returns the docker command with these arguments, to be run as the caller likes.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command
             .args(arguments)
             .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
             .env("DOCKER_CONFIG", self.dir.path().join("client"))
             // Without the daemon's own BuildKit there is nothing to install beside it.
-            .env("DOCKER_BUILDKIT", "0")
-            .output()
-            .expect("docker")
+            .env("DOCKER_BUILDKIT", "0");
+        command
     }
 
     /// Makes an image of one layer from a directory.

@@ -16,7 +16,7 @@ use crate::mounts;
 /// Longest wait for the monitors to go away.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A store of Podman, rootful, with the overlay driver on ext4. On drop its containers are killed and
+/// A store of Podman, rootful, on a file system of its own. On drop its containers are killed and
 /// everything that it mounted is unmounted, also when the test panics.
 #[derive(Debug)]
 pub struct Podman {
@@ -31,13 +31,27 @@ impl Podman {
     /// When a file cannot be made.
     #[must_use]
     pub fn new() -> Self {
+        Self::with(Kind::Ext4, 3072, "")
+    }
+
+    /// Makes an empty store on a file system of so many mebibytes, with these mount options more
+    /// (`,noatime`): with the btrfs driver on Btrfs, else with the overlay driver.
+    ///
+    /// # Panics
+    /// When a file cannot be made.
+    #[must_use]
+    pub fn with(kind: Kind, mebibytes: u64, mount_options: &str) -> Self {
+        let driver = match kind {
+            Kind::Btrfs => "btrfs",
+            Kind::Ext4 | Kind::Xfs => "overlay",
+        };
         let dir = tempfile::Builder::new()
             .prefix("plimsoll-podman-")
             .tempdir()
             .expect("temporary directory");
-        let fs = LoopFs::new(Kind::Ext4, 3072);
+        let fs = LoopFs::with(kind, mebibytes, &[], mount_options);
         let storage = format!(
-            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+            "[storage]\ndriver = \"{driver}\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
             fs.path().join("storage").display(),
             dir.path().join("run").display(),
         );
@@ -80,17 +94,23 @@ impl Podman {
     /// When there is none.
     #[must_use]
     pub fn try_podman(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("podman")
+    }
+
+    /// Returns the podman command with these arguments, to be run as the caller likes.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let file = |name: &str| self.dir.path().join(name);
-        Command::new("podman")
+        let mut command = Command::new("podman");
+        command
             .arg("--tmpdir")
             .arg(file("tmp"))
             .args(arguments)
             .env("PATH", crate::command::PATH)
             .env("CONTAINERS_CONF", file("containers.conf"))
             .env("CONTAINERS_STORAGE_CONF", file("storage.conf"))
-            .stdin(Stdio::null())
-            .output()
-            .expect("podman")
+            .stdin(Stdio::null());
+        command
     }
 
     /// Makes an image of one layer from a directory.

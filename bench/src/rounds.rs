@@ -1,0 +1,104 @@
+//! Runs tools in interleaved rounds and holds what they say against the truth.
+
+use std::collections::BTreeMap;
+
+use crate::changes::Truth;
+use crate::interrupt;
+use crate::measure::{Stand, drop_caches, written};
+use crate::plan::Plan;
+use crate::results::{Cell, Place, Results};
+use crate::told::judge;
+use crate::tool::Task;
+
+/// A run this long, in microseconds, is not repeated to warm the caches: its first run counts.
+const LONG: u64 = 2_000_000;
+
+/// Rounds with empty caches.
+const COLD_ROUNDS: usize = 5;
+
+/// Runs the tasks at a place: each once to see its answer and to warm the caches, then in rounds, each
+/// task once in a round, until each has been run as often as the plan says.
+pub(crate) fn run(
+    stand: &Stand,
+    plan: &Plan,
+    results: &mut Results,
+    place: &Place,
+    truth: &Truth,
+    tasks: &[Task],
+) {
+    let mut cells = Vec::new();
+    let mut wanted = Vec::new();
+    for task in tasks {
+        let run = once(stand, task, true);
+        let mut cell = Cell {
+            place: place.clone(),
+            tool: task.tool.to_owned(),
+            samples: Vec::new(),
+            answer: task
+                .reader
+                .as_ref()
+                .map(|read| judge(truth, &read(&run.output))),
+        };
+        let runs = plan.runs(run.sample.0);
+        if runs == 1 || run.sample.0 > LONG {
+            cell.samples.push(run.sample);
+        }
+        wanted.push(runs);
+        cells.push(cell);
+        let line = written(&task.command);
+        results.commands.entry(task.tool.to_owned()).or_insert(line);
+    }
+    for round in 0..wanted.iter().copied().max().unwrap_or(0) {
+        for ((task, cell), wanted) in tasks.iter().zip(&mut cells).zip(&wanted) {
+            if round < *wanted && cell.samples.len() < *wanted {
+                cell.samples.push(once(stand, task, false).sample);
+            }
+        }
+    }
+    results.cells.extend(cells);
+}
+
+/// The same with empty caches before each run.
+pub(crate) fn run_cold(
+    stand: &Stand,
+    results: &mut Results,
+    place: &Place,
+    truth: &Truth,
+    tasks: &[Task],
+) {
+    let mut samples: BTreeMap<&str, Cell> = BTreeMap::new();
+    for _ in 0..COLD_ROUNDS {
+        for task in tasks {
+            drop_caches();
+            let run = once(stand, task, true);
+            let cell = samples.entry(task.tool).or_insert_with(|| Cell {
+                place: place.clone(),
+                tool: task.tool.to_owned(),
+                samples: Vec::new(),
+                answer: task
+                    .reader
+                    .as_ref()
+                    .map(|read| judge(truth, &read(&run.output))),
+            });
+            cell.samples.push(run.sample);
+        }
+    }
+    results.cells.extend(samples.into_values());
+}
+
+fn once(stand: &Stand, task: &Task, keep: bool) -> crate::measure::Run {
+    interrupt::check();
+    let run = stand.run(&task.command, task.input.as_deref(), keep);
+    assert!(
+        (0..=task.highest_exit).contains(&run.status),
+        "{} ended with {}: {:?}\n{}",
+        task.tool,
+        run.status,
+        task.command,
+        run.talk
+    );
+    if let Some(undo) = &task.undo {
+        undo();
+    }
+    run
+}
