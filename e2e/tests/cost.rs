@@ -84,7 +84,10 @@ fn follows_the_changes(make: impl Fn(usize, usize) -> String) {
             small.calls,
             large.calls
         );
-        assert!(large.memory <= small.memory + (1 << 20), "{small:?} {large:?}");
+        assert!(
+            large.memory <= small.memory + (1 << 20),
+            "{small:?} {large:?}"
+        );
     }
     for pair in changes.windows(2) {
         let [fewer, more] = pair else { unreachable!() };

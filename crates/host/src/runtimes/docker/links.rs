@@ -3,11 +3,13 @@
 //! Docker makes the target of a mount where the links of the rootfs lead: `-v x:/var/run/x` makes
 //! `/run/x` in an image whose `/var/run` is a link to `/run`.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use plimsoll_core::model::{FileType, RootPath, RuntimePath};
 
-use crate::fs::{Dir, Stat};
+use crate::fs::Dir;
 
 /// Most links that are followed for one path, as in the kernel (`MAXSYMLINKS`).
 pub(super) const LINKS_MAX: usize = 40;
@@ -18,10 +20,11 @@ pub(super) const LINKS_MAX: usize = 40;
 /// The result only adds to what a runtime is known to make in an exact form, so a layer that cannot
 /// be read here adds nothing: the engine tells of it.
 pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePath> {
+    let tree = Tree::of(layers);
     paths
         .iter()
         .filter_map(|made| {
-            let path = follow(&made.path, layers)?;
+            let path = tree.follow(&made.path)?;
             (path != made.path).then(|| RuntimePath {
                 path,
                 kind: made.kind.clone(),
@@ -30,12 +33,85 @@ pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePat
         .collect()
 }
 
-/// Follows the links above the last component, and the last one as well.
-pub(super) fn follow(path: &RootPath, layers: &[&Dir]) -> Option<RootPath> {
-    lead(path, |parent, name| {
-        let (dir, stat) = find(parent, name, layers)?;
-        (stat.file_type == FileType::Symlink).then(|| dir.read_link(name))
-    })
+/// Paths of which is remembered what is there, and the longest that is: a record can name any number.
+const KNOWN_MAX: usize = 256;
+const KNOWN_LENGTH: usize = 256;
+
+/// The tree that layers make up, and what was asked of it: paths that are followed have much of their
+/// way in common.
+pub(super) struct Tree<'d> {
+    /// The topmost layer first.
+    layers: &'d [&'d Dir],
+    /// The path that was looked beneath last, and the directories of the layers that have it.
+    dirs: RefCell<Option<(Vec<u8>, Rc<[Dir]>)>>,
+    /// Targets of links, by the paths of these; none where something else is, or nothing.
+    targets: RefCell<HashMap<Vec<u8>, Option<Vec<u8>>>>,
+}
+
+impl<'d> Tree<'d> {
+    /// Returns the tree of these layers, the topmost first.
+    pub(super) fn of(layers: &'d [&'d Dir]) -> Self {
+        Self {
+            layers,
+            dirs: RefCell::default(),
+            targets: RefCell::default(),
+        }
+    }
+
+    /// Follows the links above the last component of a path, and the last one as well.
+    pub(super) fn follow(&self, path: &RootPath) -> Option<RootPath> {
+        lead(path, |parent, name| self.target(parent, name))
+    }
+
+    fn target(&self, parent: &[Vec<u8>], name: &[u8]) -> Option<rustix::io::Result<Vec<u8>>> {
+        let mut path = parent.join(&b'/');
+        let length = path.len();
+        path.push(b'/');
+        path.extend_from_slice(name);
+        if let Some(known) = self.targets.borrow().get(&path) {
+            return known.clone().map(Ok);
+        }
+        let found = match parent {
+            [] => link_in(self.layers.iter().copied(), name),
+            _ => link_in(
+                self.dirs(path.get(..length).unwrap_or_default()).iter(),
+                name,
+            ),
+        };
+        let mut targets = self.targets.borrow_mut();
+        if targets.len() < KNOWN_MAX
+            && path.len() <= KNOWN_LENGTH
+            && let Ok(target) = found.clone().transpose()
+        {
+            targets.insert(path, target);
+        }
+        found
+    }
+
+    fn dirs(&self, path: &[u8]) -> Rc<[Dir]> {
+        let mut last = self.dirs.borrow_mut();
+        if let Some((_, dirs)) = last.as_ref().filter(|(known, _)| known == path) {
+            return Rc::clone(dirs);
+        }
+        let layers = self.layers.iter();
+        let dirs: Rc<[Dir]> = layers
+            .filter_map(|layer| layer.open_beneath(path).ok())
+            .collect();
+        *last = Some((path.to_vec(), Rc::clone(&dirs)));
+        dirs
+    }
+}
+
+/// Returns the target of the link that the topmost of these directories with an entry of this name has
+/// there; `None` when that is something else, or none has one.
+fn link_in<'d>(
+    dirs: impl Iterator<Item = &'d Dir>,
+    name: &[u8],
+) -> Option<rustix::io::Result<Vec<u8>>> {
+    let (dir, stat) = dirs
+        .filter_map(|dir| Some((dir, dir.stat(name).ok()?)))
+        .next()?;
+    (stat.file_type == FileType::Symlink).then(|| dir.read_link(name))
 }
 
 /// Follows links; `link_at` returns the target of the link of a name in a directory, `None` where no
@@ -77,36 +153,6 @@ pub(super) fn lead(
         path = path.join(name);
     }
     (path != RootPath::root()).then_some(path)
-}
-
-/// The directory of a layer in which something was found.
-enum Found<'d> {
-    Root(&'d Dir),
-    Beneath(Dir),
-}
-
-impl std::ops::Deref for Found<'_> {
-    type Target = Dir;
-
-    fn deref(&self) -> &Dir {
-        match self {
-            Self::Root(dir) => dir,
-            Self::Beneath(dir) => dir,
-        }
-    }
-}
-
-/// Finds what the topmost layer has at a path that no link is left in.
-fn find<'d>(parent: &[Vec<u8>], name: &[u8], layers: &[&'d Dir]) -> Option<(Found<'d>, Stat)> {
-    let path = parent.join(&b'/');
-    layers.iter().find_map(|layer| {
-        let dir = match parent {
-            [] => Found::Root(layer),
-            _ => Found::Beneath(layer.open_beneath(&path).ok()?),
-        };
-        let stat = dir.stat(name).ok()?;
-        Some((dir, stat))
-    })
 }
 
 #[cfg(test)]

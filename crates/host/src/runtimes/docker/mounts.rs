@@ -6,7 +6,7 @@ use std::path::Path;
 use plimsoll_core::model::{Bytes, ExpectedMount, ExpectedSource, MountOrigin, RootPath};
 
 use super::injected::INIT_PROGRAM;
-use super::links::follow;
+use super::links::Tree;
 use super::record::{HostConfig, MountPoint, Record, Reference};
 use crate::fs::Dir;
 
@@ -93,10 +93,11 @@ fn source(root: &Path, point: &MountPoint) -> ExpectedSource {
 /// `layers` are the directories beneath the writable one, top first: what Docker puts over the image
 /// among them, since that may stand where the image has a link.
 pub(super) fn followed(mounts: &[ExpectedMount], layers: &[&Dir]) -> Vec<ExpectedMount> {
+    let tree = Tree::of(layers);
     // Those of one path, which may show one of several things, stand side by side.
     let same_path = |a: &ExpectedMount, b: &ExpectedMount| a.path == b.path;
     let led = mounts.chunk_by(same_path).filter_map(|mounts| {
-        let path = follow(&mounts.first()?.path, layers)?;
+        let path = tree.follow(&mounts.first()?.path)?;
         Some(mounts.iter().map(move |mount| ExpectedMount {
             path: path.clone(),
             ..mount.clone()

@@ -30,14 +30,18 @@ impl Docker {
                 return Ok(vec![(root, id)]);
             }
         }
+        if let Some(id) = disk::container_id(name.as_bytes()) {
+            for root in &self.source.roots {
+                if root.has(&id).is_ok_and(|has| has) {
+                    return Ok(vec![(root, id)]);
+                }
+            }
+        }
         let mut all = Vec::new();
         for root in &self.source.roots {
             let (ids, others) = root.container_ids().map_err(inconsistent)?;
             gaps.extend(others.into_iter().map(stray));
             all.extend(ids.into_iter().map(|id| (root, id)));
-        }
-        if let Some(one) = all.iter().find(|(_, id)| id.as_str() == name) {
-            return Ok(vec![one.clone()]);
         }
         let exactly =
             |(root, id): &&(&DataRoot, ContainerId)| id.as_str() == name || names(root, id);
