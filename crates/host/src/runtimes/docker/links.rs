@@ -37,13 +37,16 @@ pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePat
 const KNOWN_MAX: usize = 256;
 const KNOWN_LENGTH: usize = 256;
 
+/// A path, and the directories at it.
+type Beneath = (Vec<u8>, Rc<[Dir]>);
+
 /// The tree that layers make up, and what was asked of it: paths that are followed have much of their
 /// way in common.
 pub(super) struct Tree<'d> {
     /// The topmost layer first.
     layers: &'d [&'d Dir],
     /// The path that was looked beneath last, and the directories of the layers that have it.
-    dirs: RefCell<Option<(Vec<u8>, Rc<[Dir]>)>>,
+    dirs: RefCell<Option<Beneath>>,
     /// Targets of links, by the paths of these; none where something else is, or nothing.
     targets: RefCell<HashMap<Vec<u8>, Option<Vec<u8>>>>,
 }
