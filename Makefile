@@ -4,6 +4,8 @@
 # make torture     random operations against brute force: STEPS=1000000 SEED=7
 # make conformance the scenarios on every engine, docker diff and podman diff: docs/reference/conformance.md
 # make check        the quick part of it, without root
+# make static       the program as one file that needs nothing, for x86_64 and aarch64
+# make emulated     the tests of the aarch64 build on an arm64 Linux that qemu emulates (root)
 # make fuzz         every decoder against hostile bytes: FUZZ_SECONDS=60 for each (nightly)
 
 CARGO ?= cargo
@@ -17,7 +19,7 @@ FUZZ_VERSION := 0.13.2
 STEPS ?= 100000
 SEED ?= 1
 
-.PHONY: fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+.PHONY: static emulated emulated-short fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
 
 build:
 	$(CARGO) build --release --locked --package plimsoll
@@ -32,7 +34,7 @@ demo: build
 docker-demo: build
 	sh scripts/docker-demo.sh $(PROGRAM)
 
-test: packages check deny e2e
+test: packages check deny e2e static emulated-short
 
 packages:
 	sh scripts/packages.sh
@@ -58,6 +60,16 @@ e2e:
 	@if [ "$$(id -u)" -ne 0 ]; then echo "not root: the tests on real file systems are skipped"; fi
 	$(CARGO) build --locked --package plimsoll
 	$(CARGO) test --package plimsoll-e2e --locked
+
+static: packages
+	sh scripts/static.sh
+
+# What is left out of it, and why, stands in the script; the short form is for CI.
+emulated: static
+	sh scripts/emulate.sh all
+
+emulated-short: static
+	sh scripts/emulate.sh short
 
 # Random operations against brute force, as many and from the seed you like.
 torture:
