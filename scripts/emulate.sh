@@ -45,10 +45,12 @@ without() {
     shift
     for test in "$@"; do
         skipped="$skipped --skip $test"
-        printf '%s: %s\n' "$test" "$reason" >>"$work/left_out"
+        reasons="$reasons::$test: $reason
+"
     done
 }
 skipped=""
+reasons=""
 
 # Adds a test program to the list: list PROGRAM [TEST...], with ENVIRONMENT before it and AS another name.
 list() {
@@ -64,7 +66,9 @@ list() {
     [ "$count" -eq "$named" ] || { echo "$name: a test that is named here is not there" >&2; exit 1; }
     ln "$program" "$root/emulated/$name"
     echo "$name $count ${ENVIRONMENT:-} ./$name --exact $skipped $*" >>"$root/emulated/tests"
+    printf %s "$reasons" | sed "s/^/$name/" >>"$work/left_out"
     skipped=""
+    reasons=""
 }
 
 # Returns how many tests a program would run: it can say so without the machine.
@@ -107,7 +111,6 @@ engines_short() {
     list overlay_hostile data_only_lowers large_attributes_and_odd_objects \
         whiteouts_in_the_form_of_files_and_opaque_lowers redirects_that_lead_out_of_a_layer \
         a_write_behind_the_last_extent_of_the_image a_check_leaves_no_trace
-    list overlay_operations xfs_metacopy_index
     list races overlay_on_ext4
     echo "all tests of the engines that are not named in engines_short: \`make emulated\` has them" \
         >>"$work/left_out"
@@ -124,14 +127,22 @@ engines_all() {
     without "$pinned" a_store_through_a_pinned_page
     without "made to take long" big_directories made_to_be_slow
     list btrfs_evasion
-    printf '%s: %s\n' 'btrfs_operations, "store through a pinned page, late"' "$pinned" >>"$work/left_out"
+    echo "btrfs_operations, \"store through a pinned page, late\": $pinned" >>"$work/left_out"
+    without "two to four minutes for each kind of file system: one has to do" compressed_with_zlib \
+        compressed_with_zstd_and_no_inline_files sha256_checksums no_checksums
     ENVIRONMENT="PLIMSOLL_OPERATION_LEFT_OUT='store through a pinned page, late'" list btrfs_operations
     without "made to take long" a_million_entries_in_upper three_thousand_levels_added \
         one_change_three_thousand_levels_down_in_the_image sparse_terabytes_on_both_sides
     list overlay_hostile
+    without "two to four minutes for each kind of mount: three have to do" ext4 xfs btrfs_as_backing \
+        ext4_redirect_dir ext4_metacopy ext4_index ext4_nfs_export btrfs_index ext4_userxattr xfs_volatile \
+        ext4_xino xfs_data_only ext4_nested
     list overlay_operations
     without "a thousand commits of the file system" btrfs no_state_that_never_was_on_btrfs
+    without "minutes; on ext4 it is run" overlay_on_xfs_with_redirects no_state_that_never_was_on_xfs
     list races
+    without "the first minutes go into making a Debian for each: two have to do" overlay_on_ext4 \
+        overlay_on_xfs_with_redirects btrfs_compressed
     ENVIRONMENT=PLIMSOLL_TORTURE_STEPS=300 list torture
     without "hundreds of thousands of files" names_of_the_greatest_length targets_of_the_greatest_length \
         attributes_of_the_greatest_size a_hundred_thousand_hard_links_on_overlay \
@@ -208,3 +219,4 @@ echo
 echo "left out: docker_*, conformance_*: no daemon runs there"
 sed 's/^/left out: /' "$work/left_out"
 sh scripts/emulated/judge.sh "$root/emulated/tests" "$work/output"
+sh scripts/emulated/doubt.sh "$root/emulated/tests" "$work/output"
