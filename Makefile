@@ -7,6 +7,8 @@
 # make bench-page   its page, plot and the README's section, from the last results
 # make check        the quick part of it, without root
 # make bench        the inner loops, by Criterion: the walk, the decoder, the comparison of two files
+# make static       the program as one file that needs nothing, for x86_64 and aarch64
+# make emulated     the tests of the aarch64 build on an arm64 Linux that qemu emulates (root)
 # make fuzz         every decoder against hostile bytes: FUZZ_SECONDS=60 for each (nightly)
 
 CARGO ?= cargo
@@ -20,7 +22,7 @@ FUZZ_VERSION := 0.13.2
 STEPS ?= 100000
 SEED ?= 1
 
-.PHONY: bench benches bench-peers bench-page fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+.PHONY: bench benches bench-peers bench-peers-short bench-page static emulated emulated-short fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
 
 build:
 	$(CARGO) build --release --locked --package plimsoll
@@ -35,7 +37,7 @@ demo: build
 docker-demo: build
 	sh scripts/docker-demo.sh $(PROGRAM)
 
-test: packages check benches deny e2e
+test: packages check benches deny e2e static emulated-short bench-peers-short
 
 packages:
 	sh scripts/packages.sh
@@ -71,6 +73,16 @@ e2e:
 	$(CARGO) build --locked --package plimsoll
 	$(CARGO) test --package plimsoll-e2e --locked
 
+static: packages
+	sh scripts/static.sh
+
+# What is left out of it, and why, stands in the script; the short form is for CI.
+emulated: static
+	sh scripts/emulate.sh all
+
+emulated-short: static
+	sh scripts/emulate.sh short
+
 # Random operations against brute force, as many and from the seed you like.
 torture:
 	PLIMSOLL_TORTURE_STEPS=$(STEPS) PLIMSOLL_TORTURE_SEED=$(SEED) \
@@ -87,6 +99,10 @@ bench-peers:
 
 bench-page:
 	$(CARGO) run --quiet --package plimsoll-bench -- page
+
+# Whether every tool is run and understood, and Plimsoll's answer is the truth: nothing about time.
+bench-peers-short:
+	sh bench/run.sh --quick --output target/bench/quick.json
 
 # Any bytes to every decoder. What `unit` replays of it is in fuzz/corpus.
 fuzz: $(FUZZ)

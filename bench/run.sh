@@ -12,7 +12,9 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 sh scripts/packages.sh
 make --silent --directory bench/floor
-${CARGO:-cargo} build --release --locked --package plimsoll
+# The static build, which is what is given to people.
+RUSTFLAGS="-C target-feature=+crt-static" ${CARGO:-cargo} build --release --locked --package plimsoll \
+    --target "$(uname -m)-unknown-linux-gnu"
 # Not a release build: there a panic would leave every mount and daemon behind.
 ${CARGO:-cargo} build --locked --package plimsoll-bench
 exec target/debug/plimsoll-bench run "$@"

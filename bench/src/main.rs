@@ -77,7 +77,12 @@ fn run(args: &[&str]) -> Result<(), Vec<String>> {
         )]);
     }
     interrupt::watch();
-    let program = root().join("target/release/plimsoll");
+    // The static build, which is what is given to people.
+    let target = format!(
+        "target/{}-unknown-linux-gnu/release",
+        std::env::consts::ARCH
+    );
+    let program = root().join(target).join("plimsoll");
     let stand = Stand::new(root().join("target/floor"));
     let bench = Bench {
         plan: &plan,

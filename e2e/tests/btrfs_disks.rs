@@ -15,7 +15,7 @@ fn image(root: &Path) -> Image {
     let image = Image::empty(root);
     shell(&format!(
         "cd {}; mkdir bin; for f in a b c d e f; do head -c 1300000 /dev/urandom > bin/$f; done; \
-         for i in $(seq 1 60000); do echo line $i; done > text; head -c 3000 text > little",
+         seq -f 'line %.0f' 1 60000 > text; head -c 3000 text > little",
         image.path().display()
     ));
     image.commit();

@@ -90,9 +90,23 @@ pub const GROUPS: &[Group] = &[
     },
 ];
 
+/// Names an operation that the kernel here is known to get wrong; whoever sets it says so.
+const LEFT_OUT: &str = "PLIMSOLL_OPERATION_LEFT_OUT";
+
 /// Returns every operation.
 pub fn all() -> impl Iterator<Item = &'static Operation> {
-    GROUPS.iter().flat_map(|group| group.operations)
+    let left_out = std::env::var(LEFT_OUT).ok();
+    if let Some(name) = &left_out {
+        let known = |o: &Operation| o.name == name;
+        assert!(
+            GROUPS
+                .iter()
+                .any(|group| group.operations.iter().any(known)),
+            "{LEFT_OUT}: no operation is called \"{name}\""
+        );
+    }
+    let operations = GROUPS.iter().flat_map(|group| group.operations);
+    operations.filter(move |operation| left_out.as_deref() != Some(operation.name))
 }
 
 /// Returns the operations that can be tried on any file system.

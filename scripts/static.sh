@@ -1,0 +1,41 @@
+#!/bin/sh
+# Builds the program for x86_64 and aarch64 as one file that needs nothing at run time, and checks that it
+# does: target/static/plimsoll-x86_64, target/static/plimsoll-aarch64.
+set -eu
+cd "$(dirname "$0")/.."
+
+# With --target, so that build scripts and procedural macros are linked as usual.
+RUSTFLAGS="-C target-feature=+crt-static" \
+    cargo build --release --locked --package plimsoll --target x86_64-unknown-linux-gnu
+sh scripts/aarch64-cargo.sh build --release --locked --package plimsoll
+
+mkdir -p target/static
+cp target/x86_64-unknown-linux-gnu/release/plimsoll target/static/plimsoll-x86_64
+cp target/aarch64/aarch64-unknown-linux-gnu/release/plimsoll target/static/plimsoll-aarch64
+
+# check FILE MACHINE COMMAND...: what it is, what it would load, and that it runs.
+check() {
+    file=$1
+    elf_machine=$2
+    shift 2
+    readelf --file-header "$file" | grep -q "Machine: *$elf_machine$" || wrong "$file is not for $elf_machine"
+    # A linker of its own, or a library: either would have to be on the device.
+    if readelf --program-headers "$file" | grep -q INTERP; then
+        wrong "$file has an interpreter"
+    fi
+    if readelf --dynamic "$file" | grep NEEDED; then
+        wrong "$file needs libraries"
+    fi
+    said=$("$@" --version)
+    [ "$said" = "plimsoll $version" ] || wrong "$file --version says: $said"
+    echo "$file: $(stat -c %s "$file") bytes, $said"
+}
+
+wrong() {
+    echo "$1" >&2
+    exit 1
+}
+
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+check target/static/plimsoll-x86_64 'Advanced Micro Devices X86-64' target/static/plimsoll-x86_64
+check target/static/plimsoll-aarch64 AArch64 qemu-aarch64-static target/static/plimsoll-aarch64
