@@ -228,7 +228,9 @@ mod tests {
     /// Each option that reads the environment can stand in a file, and the other way round.
     #[test]
     fn files_know_every_option() {
-        let command = crate::args::Cli::command();
+        // A command's own options are there only once it is asked for, or all are built.
+        let mut command = crate::args::Cli::command();
+        command.build();
         let check = command.find_subcommand("check").unwrap();
         let options: Vec<_> = check
             .get_arguments()
