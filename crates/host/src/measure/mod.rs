@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod overlay;
 pub mod paths;
 mod select;
+mod threads;
 pub mod view;
 pub mod walk;
 

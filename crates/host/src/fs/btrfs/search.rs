@@ -398,7 +398,7 @@ impl<'s> Trees<'s> {
             (dir, decode::DIR_INDEX, from),
             (dir, decode::DIR_INDEX, u64::MAX),
         );
-        let each = |item: Item<'_>| {
+        let mut each = |item: Item<'_>| {
             for entry in decode::dir_entries(item.data) {
                 match entry {
                     Some(entry) => each(item.offset, entry)?,
@@ -410,7 +410,6 @@ impl<'s> Trees<'s> {
         self.read_directory(tree, dir)?;
         match self.runs.find(tree, range.0, range.1) {
             Some(run) => {
-                let mut each = each;
                 for item in run.items(range.0, range.1) {
                     if each(item).is_break() {
                         break;

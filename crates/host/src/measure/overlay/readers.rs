@@ -2,13 +2,11 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZero;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use super::UPPER;
 use super::content::Contents;
 use super::node::{Leaf, Node};
+use crate::measure::threads::Threads;
 use crate::measure::{Confirm, Content, Settled, Trouble, options};
 
 /// Files that are compared before a thread is started: that costs as much as some of them.
@@ -48,7 +46,7 @@ pub(super) struct Readers {
     compared: usize,
     next_ticket: u64,
     batch: Vec<Job>,
-    pool: Option<Pool>,
+    pool: Option<Threads<Vec<Job>, Vec<Done>>>,
     done: VecDeque<Done>,
     /// Files that changed while a thread compared them: they are compared at once from then on.
     restless: HashSet<((u32, u32), u64)>,
@@ -136,10 +134,17 @@ impl Readers {
     fn submit(&mut self) {
         let (confirm, threads) = (self.confirm, self.threads);
         let pool = self.pool.get_or_insert_with(|| {
-            let beside_this = options::threads(threads) - 1;
-            Pool::new(confirm, beside_this.min(THREADS_MAX))
+            let beside_this = (options::threads(threads) - 1).min(THREADS_MAX);
+            // One batch waits for each thread.
+            Threads::new(beside_this, beside_this, || {
+                let mut contents = Contents::new(confirm);
+                move |batch: Vec<Job>| {
+                    let batch = batch.into_iter();
+                    batch.map(|job| done(job, &mut contents)).collect()
+                }
+            })
         });
-        if let Err(batch) = pool.submit(std::mem::take(&mut self.batch)) {
+        if let Err(batch) = pool.try_submit(std::mem::take(&mut self.batch)) {
             self.batch = batch;
             self.compare_batch();
         }
@@ -166,86 +171,5 @@ fn done(job: Job, contents: &mut Contents) -> Done {
         job,
         compared,
         moved,
-    }
-}
-
-/// Threads, and the batches that are under way.
-#[derive(Debug)]
-struct Pool {
-    jobs: Option<SyncSender<Vec<Job>>>,
-    done: Receiver<Vec<Done>>,
-    threads: Vec<JoinHandle<()>>,
-    under_way: usize,
-}
-
-impl Pool {
-    fn new(confirm: Confirm, threads: usize) -> Self {
-        // One batch waits for each thread.
-        let (jobs, queue) = sync_channel(threads);
-        let (results, done) = channel();
-        let queue = Arc::new(Mutex::new(queue));
-        let threads = (0..threads)
-            .map(|_| {
-                let (queue, results) = (Arc::clone(&queue), results.clone());
-                std::thread::spawn(move || work(confirm, &queue, &results))
-            })
-            .collect();
-        Self {
-            jobs: Some(jobs),
-            done,
-            threads,
-            under_way: 0,
-        }
-    }
-
-    /// Hands a batch over, or gives it back when there is no room.
-    fn submit(&mut self, batch: Vec<Job>) -> Result<(), Vec<Job>> {
-        let Some(jobs) = &self.jobs else {
-            return Err(batch);
-        };
-        match jobs.try_send(batch) {
-            Ok(()) => {
-                self.under_way += 1;
-                Ok(())
-            }
-            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => Err(batch),
-        }
-    }
-
-    fn next(&mut self, wait: bool) -> Option<Vec<Done>> {
-        if self.under_way == 0 {
-            return None;
-        }
-        let done = match wait {
-            true => self.done.recv().ok(),
-            false => self.done.try_recv().ok(),
-        }?;
-        self.under_way -= 1;
-        Some(done)
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.jobs = None;
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                // A panic in a thread was printed when it happened; its results are missing, and a
-                // missing result is a gap.
-                continue;
-            }
-        }
-    }
-}
-
-fn work(confirm: Confirm, queue: &Mutex<Receiver<Vec<Job>>>, results: &Sender<Vec<Done>>) {
-    let mut contents = Contents::new(confirm);
-    loop {
-        let batch = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(batch) = batch else { return };
-        let batch = batch.into_iter().map(|job| done(job, &mut contents));
-        if results.send(batch.collect()).is_err() {
-            return;
-        }
     }
 }
