@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::changes::Truth;
 use crate::interrupt;
-use crate::measure::{Stand, drop_caches, written};
+use crate::measure::{Run, Stand, drop_caches, written};
 use crate::plan::Plan;
 use crate::results::{Cell, Place, Results};
 use crate::told::judge;
@@ -30,15 +30,7 @@ pub(crate) fn run(
     let mut wanted = Vec::new();
     for task in tasks {
         let run = once(stand, task, true);
-        let mut cell = Cell {
-            place: place.clone(),
-            tool: task.tool.to_owned(),
-            samples: Vec::new(),
-            answer: task
-                .reader
-                .as_ref()
-                .map(|read| judge(truth, &read(&run.output))),
-        };
+        let mut cell = cell(place, truth, task, &run);
         let runs = plan.runs(run.sample.0);
         if runs == 1 || run.sample.0 > LONG {
             cell.samples.push(run.sample);
@@ -71,22 +63,30 @@ pub(crate) fn run_cold(
         for task in tasks {
             drop_caches();
             let run = once(stand, task, true);
-            let cell = samples.entry(task.tool).or_insert_with(|| Cell {
-                place: place.clone(),
-                tool: task.tool.to_owned(),
-                samples: Vec::new(),
-                answer: task
-                    .reader
-                    .as_ref()
-                    .map(|read| judge(truth, &read(&run.output))),
-            });
-            cell.samples.push(run.sample);
+            samples
+                .entry(task.tool)
+                .or_insert_with(|| cell(place, truth, task, &run))
+                .samples
+                .push(run.sample);
         }
     }
     results.cells.extend(samples.into_values());
 }
 
-fn once(stand: &Stand, task: &Task, keep: bool) -> crate::measure::Run {
+/// Returns the cell of a task, with what its first run said held against the truth.
+fn cell(place: &Place, truth: &Truth, task: &Task, first: &Run) -> Cell {
+    Cell {
+        place: place.clone(),
+        tool: task.tool.to_owned(),
+        samples: Vec::new(),
+        answer: task
+            .reader
+            .as_ref()
+            .map(|read| judge(truth, &read(&first.output))),
+    }
+}
+
+fn once(stand: &Stand, task: &Task, keep: bool) -> Run {
     interrupt::check();
     let run = stand.run(&task.command, task.input.as_deref(), keep);
     assert!(
