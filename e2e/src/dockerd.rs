@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use plimsoll_core::model::{Gap, Measurement};
+use plimsoll_core::model::{Gap, Measurement, RuntimeKind};
 use plimsoll_host::inspect::{Options, Request, Sources, Target};
 use tempfile::TempDir;
 
@@ -608,7 +608,10 @@ pub fn inspect_with(
         sources,
         targets: names
             .iter()
-            .map(|name| Target::Docker((*name).to_owned()))
+            .map(|name| Target::Named {
+                runtime: Some(RuntimeKind::Docker),
+                name: (*name).to_owned(),
+            })
             .collect(),
         paths: Vec::new(),
         options,

@@ -46,8 +46,15 @@ pub fn target(data: &[u8]) {
         }
     };
     let written = match &target {
-        Target::Any(name) => name.clone().into_bytes(),
-        Target::Docker(name) => [b"docker:", name.as_bytes()].concat(),
+        Target::Named { runtime, name } => match runtime {
+            Some(runtime) => format!("{}:{name}", runtime.as_str()).into_bytes(),
+            None => name.clone().into_bytes(),
+        },
+        Target::Pod {
+            namespace,
+            pod,
+            container,
+        } => format!("k8s:{namespace}/{pod}/{container}").into_bytes(),
         Target::OverlayMount(path) => [b"overlay:", path.as_os_str().as_bytes()].concat(),
         Target::Trees { image, container } => {
             let paths = [image, container].map(|path| path.as_os_str().as_bytes());

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use plimsoll_core::model::{RootPath, escape};
+use plimsoll_core::model::{RootPath, RuntimeKind, escape};
 use plimsoll_host::inspect::Target;
 
 use crate::error::CliError;
@@ -23,11 +23,14 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
                 escape(bytes)
             ))
             .hint("say overlay:MOUNTPOINT or tree:IMAGE_DIR:CONTAINER_DIR")),
-            name => Ok(Target::Any(name)),
+            name => Ok(Target::Named {
+                runtime: None,
+                name,
+            }),
         };
     };
     match scheme {
-        b"docker" => name(rest).map(Target::Docker),
+        b"docker" => of(RuntimeKind::Docker, rest),
         b"overlay" => Ok(Target::OverlayMount(path("overlay:MOUNTPOINT", rest)?)),
         b"tree" => trees(rest),
         b"podman" | b"containerd" | b"cri" | b"k8s" => {
@@ -42,13 +45,13 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
     }
 }
 
-/// Checks the name of a runtime that `--runtime` gives.
+/// Parses the name of a runtime that `--runtime` gives.
 ///
 /// # Errors
 /// [`CliError`] for any but Docker.
-pub(crate) fn runtime(name: &str) -> Result<(), CliError> {
+pub(crate) fn runtime(name: &str) -> Result<RuntimeKind, CliError> {
     match name {
-        "docker" => Ok(()),
+        "docker" => Ok(RuntimeKind::Docker),
         "podman" | "containerd" | "cri" | "cri-o" | "crio" | "k8s" => Err(not_yet(name)),
         other => Err(CliError::new(format!(
             "\"{}\" is no runtime that Plimsoll knows",
@@ -64,6 +67,13 @@ pub(crate) fn runtime(name: &str) -> Result<(), CliError> {
 /// [`CliError`] when it is relative or not clean.
 pub(crate) fn inside(text: &OsStr) -> Result<RootPath, CliError> {
     RootPath::parse(text.as_bytes()).map_err(|error| CliError::new(error.to_string()))
+}
+
+fn of(runtime: RuntimeKind, rest: &[u8]) -> Result<Target, CliError> {
+    Ok(Target::Named {
+        runtime: Some(runtime),
+        name: name(rest)?,
+    })
 }
 
 fn not_yet(runtime: &str) -> CliError {
@@ -120,9 +130,16 @@ mod tests {
 
     #[test]
     fn every_form() {
-        assert_eq!(parsed("web"), Target::Any("web".into()));
-        assert_eq!(parsed("0a1b2c"), Target::Any("0a1b2c".into()));
-        assert_eq!(parsed("docker:web"), Target::Docker("web".into()));
+        let named = |runtime, name: &str| Target::Named {
+            runtime,
+            name: name.into(),
+        };
+        assert_eq!(parsed("web"), named(None, "web"));
+        assert_eq!(parsed("0a1b2c"), named(None, "0a1b2c"));
+        assert_eq!(
+            parsed("docker:web"),
+            named(Some(RuntimeKind::Docker), "web")
+        );
         assert_eq!(parsed("overlay:/a:b"), Target::OverlayMount("/a:b".into()));
         assert_eq!(
             parsed("tree:a:/b"),

@@ -170,7 +170,7 @@ fn socket(sources: &Sources) -> Check {
 
 fn data_root(sources: &Sources) -> Check {
     const NAME: &str = "Docker's data root";
-    match Docker::find(sources) {
+    match Docker::find(sources, None) {
         Ok(docker) => Check::new(NAME, Status::Ok, docker.describe()),
         Err(error) => {
             let asked = sources != &Sources::default();

@@ -164,13 +164,16 @@ pub(super) fn now() -> Timestamp {
 /// # Errors
 /// [`CliError`] for a runtime that is not known and an address on another machine.
 pub(super) fn sources(places: Places) -> Result<Sources, CliError> {
-    if let Some(name) = &places.runtime {
-        targets::runtime(name)?;
-    }
     Ok(Sources {
+        runtime: places
+            .runtime
+            .as_deref()
+            .map(targets::runtime)
+            .transpose()?,
         docker_host: places.docker_host.as_deref().map(socket).transpose()?,
         data_root: places.data_root,
         root: places.root,
+        sandboxes: false,
     })
 }
 

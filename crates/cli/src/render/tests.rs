@@ -56,16 +56,13 @@ fn change(path: &[u8], kind: ChangeKind, aspects: &[Aspect]) -> Change {
 fn measurement(name: &str, changes: Vec<Change>, gaps: Vec<Gap>) -> Measurement {
     Measurement {
         container: Container {
-            id: ContainerId::new("c0ffee".repeat(10)),
             name: Some(name.into()),
-            runtime: RuntimeKind::Docker,
             state: State::Running,
             image: Image {
                 reference: Some(Bytes::from("registry.example.com/acme/web:1.2.3")),
                 ..Image::default()
             },
-            pid: None,
-            runtime_paths: Vec::new(),
+            ..Container::new(ContainerId::new("c0ffee".repeat(10)), RuntimeKind::Docker)
         },
         engine: Some(EngineKind::Overlay),
         baseline: Baseline {

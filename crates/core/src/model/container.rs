@@ -1,5 +1,6 @@
 //! Which container a measurement is about.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -46,6 +47,13 @@ impl fmt::Display for ContainerId {
 pub enum RuntimeKind {
     /// Docker Engine.
     Docker,
+    /// containerd itself, asked by somebody else than Docker.
+    Containerd,
+    /// Podman.
+    Podman,
+    /// CRI-O.
+    #[serde(rename = "cri-o")]
+    CriO,
     /// Nobody known: an overlay mount named by its mount point.
     Overlay,
     /// Nobody: two trees named by their paths.
@@ -58,6 +66,9 @@ impl RuntimeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Docker => "docker",
+            Self::Containerd => "containerd",
+            Self::Podman => "podman",
+            Self::CriO => "cri-o",
             Self::Overlay => "overlay",
             Self::Tree => "tree",
         }
@@ -116,6 +127,22 @@ pub struct Image {
     pub layers: Vec<DiffId>,
 }
 
+/// The place of a container in a Kubernetes cluster, by the record that its runtime keeps of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Pod {
+    /// The namespace of the pod.
+    pub namespace: String,
+    /// The name of the pod.
+    pub name: String,
+    /// The identifier of the pod in its cluster, where the record has it.
+    pub uid: Option<String>,
+    /// The name of the container in the pod; null for the sandbox that holds a pod's namespaces.
+    pub container: Option<String>,
+    /// The labels of the container.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
 /// A container, in any state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -125,6 +152,12 @@ pub struct Container {
     pub name: Option<String>,
     /// Who runs it.
     pub runtime: RuntimeKind,
+    /// The namespace that containerd keeps it in.
+    pub namespace: Option<String>,
+    /// The user whose own store it lies in, where that is not root's.
+    pub user: Option<u32>,
+    /// The pod that it belongs to.
+    pub pod: Option<Pod>,
     /// What it is doing.
     pub state: State,
     /// The image it was created from.
@@ -137,6 +170,49 @@ pub struct Container {
 }
 
 impl Container {
+    /// Returns a container of which no more is known than who runs it.
+    #[must_use]
+    pub fn new(id: ContainerId, runtime: RuntimeKind) -> Self {
+        Self {
+            id,
+            name: None,
+            runtime,
+            namespace: None,
+            user: None,
+            pod: None,
+            state: State::Unknown,
+            image: Image::default(),
+            pid: None,
+            runtime_paths: Vec::new(),
+        }
+    }
+
+    /// Whether it has processes.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, State::Running | State::Paused)
+    }
+
+    /// Whether it is the sandbox of a pod: it holds the pod's namespaces and runs nothing of it.
+    #[must_use]
+    pub fn is_sandbox(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| pod.container.is_none())
+    }
+
+    /// Whether this is its name or its whole id; the id of containerd's may have its namespace before
+    /// it, and a slash.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        let id = self.id.as_str();
+        let in_namespace = |namespace: &String| {
+            let rest = name.strip_prefix(namespace.as_str());
+            rest.and_then(|rest| rest.strip_prefix('/')) == Some(id)
+        };
+        self.name.as_deref() == Some(name)
+            || id == name
+            || self.namespace.as_ref().is_some_and(in_namespace)
+    }
+
     /// Returns its name, or the short form of its id.
     #[must_use]
     pub fn display_name(&self) -> &str {

@@ -14,7 +14,7 @@ pub use bytes::{Bytes, escape};
 pub use change::{Aspect, Aspects, Attributes, Change, ChangeKind, Device, FileType, Timestamp};
 pub use code::{Code, CodeOrigin};
 pub use container::{
-    Container, ContainerId, Image, RuntimeKind, RuntimePath, RuntimePathKind, State,
+    Container, ContainerId, Image, Pod, RuntimeKind, RuntimePath, RuntimePathKind, State,
 };
 pub use coverage::Gap;
 pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, ImageId};

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::model::{
     self, Aspects, Attributes, Baseline, Bytes, ChangeKind, ContainerId, DiffId, EngineKind, Image,
-    Measurement, RootPath, RuntimeKind, State, Timestamp,
+    Measurement, Pod, RootPath, RuntimeKind, State, Timestamp,
 };
 use crate::policy::{Appraisal, Class, Outcome};
 use crate::{Summary, Verdict};
@@ -63,6 +63,15 @@ pub struct Container {
     pub name: Option<String>,
     /// Who runs it.
     pub runtime: RuntimeKind,
+    /// The namespace that containerd keeps it in, where containerd does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The user whose own store it lies in, where that is not root's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<u32>,
+    /// The pod that it belongs to, where Kubernetes made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
     /// What it was doing.
     pub state: State,
     /// The image it was created from.
@@ -192,6 +201,9 @@ impl Container {
             id: container.id,
             name: container.name,
             runtime: container.runtime,
+            namespace: container.namespace,
+            user: container.user,
+            pod: container.pod,
             state: container.state,
             image: container.image,
             engine,

@@ -1,9 +1,9 @@
 //! Which containers a request is about.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use plimsoll_core::model::{Container, Gap, escape};
+use plimsoll_core::model::{Container, Gap, RuntimeKind, escape};
 
 use super::docker::Docker;
 use super::overlay_mount::OverlayMount;
@@ -13,22 +13,39 @@ use super::{Runtime, RuntimeError};
 /// Where containers are looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
+    /// Only containers of this runtime, when given.
+    pub runtime: Option<RuntimeKind>,
     /// Socket of the Docker Engine API, when given: a path, without `unix://`.
     pub docker_host: Option<PathBuf>,
-    /// Docker's data root, when given; else the daemon is asked, else its default is taken.
+    /// The data root of a runtime, when given: its own files tell whose. Else each runtime is asked,
+    /// or its configuration read, or its default taken.
     pub data_root: Option<PathBuf>,
     /// Root of a mounted disk that default paths are taken beneath; `/` when absent. With it no
     /// socket is asked and no process is looked at.
     pub root: Option<PathBuf>,
+    /// Whether the sandboxes of pods are containers too.
+    pub sandboxes: bool,
 }
 
 /// Which container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A name, an id or its unambiguous prefix, of any runtime.
-    Any(String),
-    /// The same, of Docker.
-    Docker(String),
+    /// A name, an id or its unambiguous prefix.
+    Named {
+        /// Of this runtime; of any when absent.
+        runtime: Option<RuntimeKind>,
+        /// The name.
+        name: String,
+    },
+    /// A container of a pod.
+    Pod {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        pod: String,
+        /// The container's name in the pod.
+        container: String,
+    },
     /// An overlay mount, by its mount point.
     OverlayMount(PathBuf),
     /// Two trees: the image's and the container's.
@@ -52,7 +69,7 @@ pub enum FindError {
         /// Where it was looked for, for people.
         searched: String,
     },
-    /// Several containers have ids that begin so.
+    /// Several containers have this name, or ids that begin so.
     #[error(
         "\"{target}\" is ambiguous, it could be {candidates}: give more of the id, or the name"
     )]
@@ -70,6 +87,77 @@ pub enum FindError {
 /// A container and the runtime that knows where its layers lie.
 pub type Found = (Rc<dyn Runtime>, Container);
 
+/// A runtime that containers are looked for in.
+struct Entry {
+    /// Whose containers it tells.
+    kinds: &'static [RuntimeKind],
+    /// What lies in its data root and in no other runtime's.
+    marker: &'static str,
+    find: Find,
+}
+
+/// Finds a runtime; with a name, a container of this name or id is all that is asked for.
+type Find = fn(&Sources, Option<&str>) -> Result<Rc<dyn Runtime>, RuntimeError>;
+
+/// The runtimes, in the order in which their containers are told.
+const RUNTIMES: &[Entry] = &[Entry {
+    kinds: &[RuntimeKind::Docker],
+    marker: "containers",
+    find: |sources, name| Ok(Rc::new(Docker::find(sources, name)?)),
+}];
+
+impl Entry {
+    /// Whether containers of this kind are its.
+    fn tells(&self, kind: RuntimeKind) -> bool {
+        self.kinds.contains(&kind)
+    }
+
+    /// Whether it is to be looked at, and must then be there.
+    fn is_asked_for(&self, sources: &Sources, runtime: Option<RuntimeKind>) -> Option<bool> {
+        if let Some(kind) = runtime.or(sources.runtime) {
+            return self.tells(kind).then_some(true);
+        }
+        if sources.docker_host.is_some() {
+            return self.tells(RuntimeKind::Docker).then_some(true);
+        }
+        match &sources.data_root {
+            Some(path) => self.owns(path).then_some(true),
+            None => Some(false),
+        }
+    }
+
+    /// Whether a data root is of this runtime. What has no runtime's marker is taken for Docker's,
+    /// which then says what is missing.
+    fn owns(&self, data_root: &Path) -> bool {
+        let has = |entry: &Self| data_root.join(entry.marker).symlink_metadata().is_ok();
+        has(self) || self.tells(RuntimeKind::Docker) && !RUNTIMES.iter().any(has)
+    }
+
+    /// The gap for a runtime that could not be read.
+    fn unreadable(&self, error: &RuntimeError) -> Gap {
+        let name = self.kinds.first().map_or("runtime", |kind| kind.as_str());
+        Gap::new(name, error.to_string())
+    }
+}
+
+/// What looking for a runtime came to.
+#[derive(Clone)]
+enum Outcome {
+    Here(Rc<dyn Runtime>),
+    /// There is none: where it was looked for.
+    Absent(String),
+    Unreadable(Gap),
+}
+
+/// A search for containers.
+struct Search<'s> {
+    sources: &'s Sources,
+    /// What was found of each runtime, as far as it was looked for.
+    outcomes: Vec<Option<Outcome>>,
+    found: Vec<Found>,
+    gaps: Vec<Gap>,
+}
+
 /// Returns the containers that the targets name, or all of them when there is no target, and what of
 /// the runtimes' records could not be read.
 ///
@@ -79,76 +167,215 @@ pub fn containers(
     sources: &Sources,
     targets: &[Target],
 ) -> Result<(Vec<Found>, Vec<Gap>), FindError> {
-    let mut found = Vec::new();
-    let mut gaps = Vec::new();
+    let mut search = Search {
+        sources,
+        outcomes: vec![None; RUNTIMES.len()],
+        found: Vec::new(),
+        gaps: Vec::new(),
+    };
     if targets.is_empty() {
-        add(Rc::new(Docker::find(sources)?), &mut found, &mut gaps)?;
+        search.all()?;
     }
-    let mut docker = None;
     for target in targets {
         match target {
-            Target::OverlayMount(path) => {
-                add(Rc::new(OverlayMount::at(path)?), &mut found, &mut gaps)?;
-            }
+            Target::OverlayMount(path) => search.add(Rc::new(OverlayMount::at(path)?))?,
             Target::Trees { image, container } => {
-                add(Rc::new(Tree::new(image, container)), &mut found, &mut gaps)?;
+                search.add(Rc::new(Tree::new(image, container)))?;
             }
-            Target::Any(name) | Target::Docker(name) => {
-                let docker = match &mut docker {
-                    Some(docker) => docker,
-                    none => none.insert(Rc::new(Docker::find_for(sources, name)?)),
-                };
-                found.push(named(docker, name, &mut gaps)?);
-            }
+            Target::Named { runtime, name } => search.named(*runtime, name)?,
+            Target::Pod {
+                namespace,
+                pod,
+                container,
+            } => search.in_pod([namespace, pod, container])?,
         }
     }
-    Ok((found, gaps))
+    Ok((search.found, search.gaps))
 }
 
-/// Finds the one container that a name means, and adds what could not be seen about it.
-fn named(runtime: &Rc<Docker>, name: &str, gaps: &mut Vec<Gap>) -> Result<Found, FindError> {
-    let (candidates, unread) = runtime.named(name)?;
-    let found = match candidates.as_slice() {
-        [] => {
-            return Err(FindError::NotFound {
-                target: escape(name.as_bytes()).into_owned(),
-                searched: runtime.describe(),
-            });
+impl Search<'_> {
+    /// Looks for a runtime, unless that was done; with `name` a container of this name is all that is
+    /// asked for.
+    ///
+    /// # Errors
+    /// [`FindError::Unavailable`] when it `must` be there and cannot be used.
+    fn runtime(&mut self, at: usize, must: bool, name: Option<&str>) -> Result<Outcome, FindError> {
+        let known = self.outcomes.get(at).cloned().flatten();
+        let (Some(entry), None) = (RUNTIMES.get(at), &known) else {
+            return known.ok_or_else(|| FindError::Unavailable("there is no such runtime".into()));
+        };
+        let outcome = match (entry.find)(self.sources, name) {
+            Ok(runtime) => Outcome::Here(runtime),
+            Err(error) if must => return Err(error.into()),
+            Err(RuntimeError::Absent(why)) => Outcome::Absent(why),
+            Err(error) => Outcome::Unreadable(entry.unreadable(&error)),
+        };
+        if let Some(known) = self.outcomes.get_mut(at) {
+            *known = Some(outcome.clone());
         }
-        [one] => one.clone(),
-        several => {
-            return Err(FindError::Ambiguous {
-                target: escape(name.as_bytes()).into_owned(),
-                candidates: several
-                    .iter()
-                    .map(|c| format!("{} ({})", c.display_name(), c.id.short()))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            });
+        Ok(outcome)
+    }
+
+    /// Adds every container of every runtime. One that cannot be read keeps no other from being told.
+    fn all(&mut self) -> Result<(), FindError> {
+        let mut absent = Vec::new();
+        let mut any = false;
+        for (at, must) in asked(self.sources, None) {
+            match self.runtime(at, must, None)? {
+                Outcome::Here(runtime) => {
+                    any = true;
+                    match self.add(runtime) {
+                        Err(error) if must => return Err(error.into()),
+                        Err(error) => {
+                            let entry = RUNTIMES.get(at);
+                            self.gaps
+                                .extend(entry.map(|entry| entry.unreadable(&error)));
+                        }
+                        Ok(()) => {}
+                    }
+                }
+                Outcome::Absent(why) => absent.push(why),
+                Outcome::Unreadable(gap) => {
+                    absent.push(gap.why.clone());
+                    self.gaps.push(gap);
+                }
+            }
         }
-    };
-    for gap in unread {
-        if !gaps.contains(&gap) {
-            gaps.push(gap);
+        match any {
+            true => Ok(()),
+            false => Err(FindError::Unavailable(absent.join("; "))),
         }
     }
-    Ok((Rc::clone(runtime) as Rc<dyn Runtime>, found))
+
+    /// Adds every container of a runtime.
+    fn add(&mut self, runtime: Rc<dyn Runtime>) -> Result<(), RuntimeError> {
+        let (containers, unread) = runtime.containers()?;
+        self.gaps.extend(unread);
+        let wanted = |container: &Container| self.sources.sandboxes || !container.is_sandbox();
+        self.found.extend(
+            containers
+                .into_iter()
+                .filter(wanted)
+                .map(|container| (Rc::clone(&runtime), container)),
+        );
+        Ok(())
+    }
+
+    /// Adds the one container that a name means.
+    fn named(&mut self, kind: Option<RuntimeKind>, name: &str) -> Result<(), FindError> {
+        self.one(name, kind, Some(name), &|runtime| {
+            let (mut candidates, gaps) = runtime.named(name)?;
+            candidates.retain(|container| kind.is_none_or(|kind| container.runtime == kind));
+            Ok((candidates, gaps))
+        })
+    }
+
+    /// Adds the one container of this name in a pod.
+    fn in_pod(&mut self, [namespace, pod, container]: [&str; 3]) -> Result<(), FindError> {
+        let target = format!("{namespace}/{pod}/{container}");
+        self.one(&target, None, None, &|runtime| {
+            let (mut candidates, gaps) = runtime.containers()?;
+            candidates.retain(|candidate| {
+                candidate.pod.as_ref().is_some_and(|of| {
+                    of.namespace == namespace
+                        && of.name == pod
+                        && of.container.as_deref() == Some(container)
+                })
+            });
+            // One that was restarted is there once more for each time, and one of them is meant.
+            if candidates.iter().any(Container::is_live) {
+                candidates.retain(Container::is_live);
+            }
+            Ok((candidates, gaps))
+        })
+    }
+
+    /// Adds the one container that `meant` finds in all runtimes together.
+    fn one(
+        &mut self,
+        target: &str,
+        kind: Option<RuntimeKind>,
+        name: Option<&str>,
+        meant: &Meant<'_>,
+    ) -> Result<(), FindError> {
+        let mut candidates: Vec<Found> = Vec::new();
+        let mut unread = Vec::new();
+        let mut searched = Vec::new();
+        let mut absent = Vec::new();
+        for (at, must) in asked(self.sources, kind) {
+            let runtime = match self.runtime(at, must, name)? {
+                Outcome::Here(runtime) => runtime,
+                Outcome::Absent(why) => {
+                    absent.push(why);
+                    continue;
+                }
+                Outcome::Unreadable(gap) => {
+                    absent.push(gap.why);
+                    continue;
+                }
+            };
+            searched.push(runtime.describe());
+            let (found, gaps) = match meant(&*runtime) {
+                Ok(answer) => answer,
+                Err(error) if must => return Err(error.into()),
+                Err(error) => {
+                    absent.push(error.to_string());
+                    continue;
+                }
+            };
+            let done = found.iter().any(|container| is_whole_id(container, target));
+            candidates.extend(found.into_iter().map(|one| (Rc::clone(&runtime), one)));
+            unread.extend(gaps);
+            if done {
+                break;
+            }
+        }
+        if candidates.iter().any(|(_, one)| one.is_called(target)) {
+            candidates.retain(|(_, one)| one.is_called(target));
+        }
+        let target = escape(target.as_bytes()).into_owned();
+        if candidates.len() > 1 {
+            let candidates = candidates
+                .iter()
+                .map(|(_, c)| format!("{} ({})", c.display_name(), c.id.short()))
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(FindError::Ambiguous { target, candidates });
+        }
+        let Some(found) = candidates.pop() else {
+            if searched.is_empty() {
+                return Err(FindError::Unavailable(absent.join("; ")));
+            }
+            let searched = searched.join(" nor in ");
+            return Err(FindError::NotFound { target, searched });
+        };
+        for gap in unread {
+            if !self.gaps.contains(&gap) {
+                self.gaps.push(gap);
+            }
+        }
+        self.found.push(found);
+        Ok(())
+    }
 }
 
-/// Adds every container of a runtime.
-fn add(
-    runtime: Rc<dyn Runtime>,
-    found: &mut Vec<Found>,
-    gaps: &mut Vec<Gap>,
-) -> Result<(), RuntimeError> {
-    let (containers, unread) = runtime.containers()?;
-    gaps.extend(unread);
-    found.extend(
-        containers
-            .into_iter()
-            .map(|container| (Rc::clone(&runtime), container)),
-    );
-    Ok(())
+/// Finds the containers of a runtime that could be meant.
+type Meant<'m> = dyn Fn(&dyn Runtime) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> + 'm;
+
+/// Returns the runtimes that are to be looked at, and whether each must be there.
+fn asked(sources: &Sources, kind: Option<RuntimeKind>) -> Vec<(usize, bool)> {
+    let entries = RUNTIMES.iter().enumerate();
+    entries
+        .filter_map(|(at, entry)| Some((at, entry.is_asked_for(sources, kind)?)))
+        .collect()
+}
+
+/// Whether a container is found by its whole id, which no other one of any runtime can have.
+fn is_whole_id(container: &Container, name: &str) -> bool {
+    const LENGTH: usize = 64;
+    container.id.as_str() == name
+        && name.len() == LENGTH
+        && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl From<RuntimeError> for FindError {

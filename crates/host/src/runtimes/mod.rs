@@ -1,7 +1,7 @@
 //! FIND: which containers exist, and where their layers lie.
 //!
-//! To add a runtime: a folder here that implements [`Runtime`], and one line in the table that
-//! `inspect` builds from a request.
+//! To add a runtime: a folder here that implements [`Runtime`], and one line in the table of
+//! [`find`].
 
 pub mod docker;
 pub mod find;
@@ -19,6 +19,9 @@ pub enum RuntimeError {
     /// Something that the operator can mend: the text names the thing and the way out.
     #[error("{0}")]
     Unavailable(String),
+    /// Where it was looked for there is no such runtime; the text says where, and the way out.
+    #[error("{0}")]
+    Absent(String),
     /// The container's storage driver has no engine. `--engine digest` may still do it.
     #[error(
         "storage driver \"{driver}\" keeps no metadata that Plimsoll can compare: use --engine digest"
@@ -35,6 +38,17 @@ pub enum RuntimeError {
     Gone,
 }
 
+impl RuntimeError {
+    /// Returns the error about a runtime that must be there, since somebody said so.
+    #[must_use]
+    pub fn of_what_must_be(self) -> Self {
+        match self {
+            Self::Absent(why) => Self::Unavailable(why),
+            other => other,
+        }
+    }
+}
+
 /// A container whose layers were found.
 #[derive(Debug)]
 pub struct Located {
@@ -48,12 +62,30 @@ pub struct Located {
 
 /// One place where containers live.
 pub trait Runtime {
+    /// Returns what is looked at, for people: the runtime, and the path of what it keeps.
+    fn describe(&self) -> String;
+
     /// Returns every container of this runtime, in any state, sorted by name, and what of its
     /// records could not be read.
     ///
     /// # Errors
     /// [`RuntimeError::Unavailable`] when the runtime's records cannot be read at all.
     fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError>;
+
+    /// Returns the containers that a name could mean: those of exactly this name or id, or else those
+    /// with ids that begin so; and what could not be read that may be about them.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the runtime's records cannot be read at all.
+    fn named(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
+        let (mut all, gaps) = self.containers()?;
+        let exact = all.iter().any(|container| container.is_called(name));
+        all.retain(|container| match exact {
+            true => container.is_called(name),
+            false => !name.is_empty() && container.id.as_str().starts_with(name),
+        });
+        Ok((all, gaps))
+    }
 
     /// Finds the layers of one of its containers.
     ///

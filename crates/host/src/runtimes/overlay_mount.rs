@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plimsoll_core::model::{Bytes, Container, ContainerId, Gap, Image, RuntimeKind, State, escape};
+use plimsoll_core::model::{Bytes, Container, ContainerId, Gap, RuntimeKind, escape};
 
 use super::{Located, Runtime, RuntimeError};
 use crate::fs::Dir;
@@ -49,16 +49,21 @@ impl OverlayMount {
 }
 
 impl Runtime for OverlayMount {
+    fn describe(&self) -> String {
+        format!(
+            "the overlay at {}",
+            Bytes::from(self.mount_point.as_os_str().as_bytes())
+        )
+    }
+
     fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
         let path = self.mount_point.as_os_str().as_bytes();
         let container = Container {
-            id: ContainerId::new(escape(path).into_owned()),
             name: Some(escape(path).into_owned()),
-            runtime: RuntimeKind::Overlay,
-            state: State::Unknown,
-            image: Image::default(),
-            pid: None,
-            runtime_paths: Vec::new(),
+            ..Container::new(
+                ContainerId::new(escape(path).into_owned()),
+                RuntimeKind::Overlay,
+            )
         };
         Ok((vec![container], Vec::new()))
     }

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plimsoll_core::model::{Container, ContainerId, Gap, Image, RuntimeKind, State, escape};
+use plimsoll_core::model::{Container, ContainerId, Gap, Image, RuntimeKind, escape};
 
 use super::{Located, Runtime, RuntimeError};
 use crate::fs::Dir;
@@ -29,19 +29,19 @@ impl Tree {
 }
 
 impl Runtime for Tree {
+    fn describe(&self) -> String {
+        format!("the tree {}", escape(self.container.as_os_str().as_bytes()))
+    }
+
     fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
         let path = escape(self.container.as_os_str().as_bytes()).into_owned();
         let container = Container {
-            id: ContainerId::new(path.clone()),
-            name: Some(path),
-            runtime: RuntimeKind::Tree,
-            state: State::Unknown,
+            name: Some(path.clone()),
             image: Image {
                 reference: Some(self.image.as_os_str().as_bytes().into()),
                 ..Image::default()
             },
-            pid: None,
-            runtime_paths: Vec::new(),
+            ..Container::new(ContainerId::new(path), RuntimeKind::Tree)
         };
         Ok((vec![container], Vec::new()))
     }

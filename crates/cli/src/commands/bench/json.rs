@@ -120,8 +120,10 @@ impl Compared {
     /// command line.
     pub(super) fn title(&self) -> Cow<'_, str> {
         match (self.runtime, &self.name) {
-            (RuntimeKind::Docker, Some(name)) => escape(name.as_bytes()),
-            _ => escape(self.target.as_bytes()),
+            (RuntimeKind::Overlay | RuntimeKind::Tree, _) | (_, None) => {
+                escape(self.target.as_bytes())
+            }
+            (_, Some(name)) => escape(name.as_bytes()),
         }
     }
 }

@@ -169,12 +169,12 @@ fn row(method: &Measured, figures: &Figures, one: u64) -> [String; HEAD.len()] {
 /// Returns who runs a container and what it is doing, where somebody does, and a comma.
 pub(super) fn origin(container: &Compared) -> String {
     match container.runtime {
-        RuntimeKind::Docker => format!(
+        RuntimeKind::Overlay | RuntimeKind::Tree => String::new(),
+        _ => format!(
             "{}, {}, ",
             container.runtime.as_str(),
             container.state.as_str()
         ),
-        RuntimeKind::Overlay | RuntimeKind::Tree => String::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Aspect, Aspects, Attributes, Baseline, Bytes, Code, CodeOrigin, Container, ContainerId, Cost,
-    EngineKind, Gap, Image, LayerTrust, Mount, RootPath, RuntimeKind, State,
+    EngineKind, Gap, LayerTrust, Mount, RootPath, RuntimeKind, State,
 };
 use crate::model::{FileType, RuntimePathKind};
 
@@ -57,12 +57,8 @@ fn added(text: &str, attributes: Attributes) -> Change {
 fn measurement(changes: Vec<Change>, gaps: Vec<Gap>) -> Measurement {
     Measurement {
         container: Container {
-            id: ContainerId::new("0123456789abcdef".into()),
             name: Some("web".into()),
-            runtime: RuntimeKind::Docker,
             state: State::Running,
-            image: Image::default(),
-            pid: None,
             runtime_paths: vec![
                 RuntimePath {
                     path: path("/app"),
@@ -77,6 +73,10 @@ fn measurement(changes: Vec<Change>, gaps: Vec<Gap>) -> Measurement {
                     kind: RuntimePathKind::Symlink(Bytes::from("/proc/mounts")),
                 },
             ],
+            ..Container::new(
+                ContainerId::new("0123456789abcdef".into()),
+                RuntimeKind::Docker,
+            )
         },
         engine: Some(EngineKind::Overlay),
         baseline: Baseline {

@@ -43,9 +43,7 @@ fn measurement() -> Measurement {
     };
     Measurement {
         container: model::Container {
-            id: ContainerId::new("c0ffee".repeat(10)),
             name: Some("web".into()),
-            runtime: RuntimeKind::Docker,
             state: State::Running,
             image: Image {
                 reference: Some(Bytes::from("acme/web:1")),
@@ -54,7 +52,7 @@ fn measurement() -> Measurement {
                 layers: vec![id.parse().unwrap()],
             },
             pid: Some(7),
-            runtime_paths: Vec::new(),
+            ..model::Container::new(ContainerId::new("c0ffee".repeat(10)), RuntimeKind::Docker)
         },
         engine: Some(EngineKind::Overlay),
         baseline: Baseline {

@@ -68,7 +68,7 @@ impl DataRoot {
     /// Opens the data root at `path`, and those of remapped daemons in it.
     ///
     /// # Errors
-    /// [`RuntimeError::Unavailable`] when it cannot be read or is none.
+    /// [`RuntimeError::Unavailable`] when it cannot be read, [`RuntimeError::Absent`] when it is none.
     pub(super) fn open_all(path: &Path) -> Result<Vec<Self>, RuntimeError> {
         Self::open_all_in(Dir::open(path), path)
     }
@@ -90,10 +90,14 @@ impl DataRoot {
                     "give the directory itself with --data-root, as docker info tells it under \"Docker Root Dir\""
                 }
             };
-            RuntimeError::Unavailable(format!(
+            let why = format!(
                 "Docker's data root {shown}: {}: {way_out}",
                 std::io::Error::from(errno)
-            ))
+            );
+            match errno {
+                Errno::NOENT => RuntimeError::Absent(why),
+                _ => RuntimeError::Unavailable(why),
+            }
         };
         let root = Self {
             dir: dir.map_err(unreadable)?,
@@ -120,7 +124,7 @@ impl DataRoot {
             }
         }
         if found.is_empty() {
-            return Err(RuntimeError::Unavailable(format!(
+            return Err(RuntimeError::Absent(format!(
                 "{shown} is not a data root of Docker, it holds no directory \"containers\": give the right one with --data-root, as docker info tells it under \"Docker Root Dir\""
             )));
         }

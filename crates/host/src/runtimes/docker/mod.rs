@@ -40,25 +40,19 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Finds Docker's data root, and the daemon if there is one to be asked.
+    /// Finds Docker's data root, and the daemon if there is one to be asked. With `name` a container of
+    /// this name or id is all that is asked for.
     ///
     /// A data root that is given is used alone, unless a socket is given as well. Else the daemon is
     /// asked where its data root is; else `/etc/docker/daemon.json` says it; else it is
     /// `/var/lib/docker`.
     ///
     /// # Errors
-    /// [`RuntimeError::Unavailable`] when there is no data root, or a socket that was given does not
-    /// answer; the text says the way out.
-    pub fn find(sources: &Sources) -> Result<Self, RuntimeError> {
-        source::find(sources, None).map(|source| Self { source })
-    }
-
-    /// The same where a container of this name is all that is asked for.
-    ///
-    /// # Errors
-    /// Those of [`Docker::find`].
-    pub fn find_for(sources: &Sources, name: &str) -> Result<Self, RuntimeError> {
-        source::find(sources, Some(name)).map(|source| Self { source })
+    /// [`RuntimeError::Absent`] when nothing was said and there is no Docker;
+    /// [`RuntimeError::Unavailable`] when its data root cannot be used, or a socket that was given does
+    /// not answer; the text says the way out.
+    pub fn find(sources: &Sources, name: Option<&str>) -> Result<Self, RuntimeError> {
+        source::find(sources, name).map(|source| Self { source })
     }
 
     /// Reads one container, or nothing when it went away meanwhile.
@@ -87,9 +81,7 @@ impl Docker {
         let name = bare(&record.name);
         let config = record.config.as_ref();
         let container = Container {
-            id: id.clone(),
             name: (!name.is_empty()).then(|| escape(name.as_bytes()).into_owned()),
-            runtime: RuntimeKind::Docker,
             state: known.state,
             image: Image {
                 reference: config
@@ -102,7 +94,7 @@ impl Docker {
                 layers,
             },
             pid: known.pid,
-            runtime_paths: Vec::new(),
+            ..Container::new(id.clone(), RuntimeKind::Docker)
         };
         Ok(Some((container, record)))
     }
@@ -259,10 +251,8 @@ impl Docker {
     }
 }
 
-impl Docker {
-    /// Returns what is looked at, for people.
-    #[must_use]
-    pub fn describe(&self) -> String {
+impl Runtime for Docker {
+    fn describe(&self) -> String {
         use std::os::unix::ffi::OsStrExt as _;
         let roots = &self.source.roots;
         let paths: Vec<_> = roots
@@ -271,9 +261,7 @@ impl Docker {
             .collect();
         format!("docker ({})", paths.join(", "))
     }
-}
 
-impl Runtime for Docker {
     fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
         let mut gaps = self.source.gaps.clone();
         let mut found = Vec::new();
@@ -297,6 +285,10 @@ impl Runtime for Docker {
             found.into_iter().map(|(container, _)| container).collect(),
             gaps,
         ))
+    }
+
+    fn named(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
+        self.meant_by(name)
     }
 
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError> {

@@ -58,7 +58,7 @@ impl Docker {
     ///
     /// # Errors
     /// [`RuntimeError::Inconsistent`] when the runtime's records cannot be read at all.
-    pub fn named(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
+    pub(super) fn meant_by(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
         let mut gaps = self.source.gaps.clone();
         let mut found = Vec::new();
         for (root, id) in self.ids(name, &mut gaps)? {

@@ -83,7 +83,8 @@ impl Daemon {
 /// asked where its data root is; else the daemon's configuration says it; else it is the default.
 ///
 /// # Errors
-/// [`RuntimeError::Unavailable`] when what was asked for cannot be used, with the way out.
+/// [`RuntimeError::Unavailable`] when what was asked for cannot be used, with the way out, and
+/// [`RuntimeError::Absent`] when nothing says that Docker is here at all.
 pub(super) fn find(sources: &Sources, name: Option<&str>) -> Result<Source, RuntimeError> {
     if let Some(disk) = &sources.root {
         return offline(disk, sources.data_root.as_deref());
@@ -103,7 +104,11 @@ pub(super) fn find(sources: &Sources, name: Option<&str>) -> Result<Source, Runt
         (None, Some(daemon)) => daemon.data_root.clone(),
         (None, None) => configured(Path::new("/"))?,
     };
-    let roots = DataRoot::open_all(&path)?;
+    let roots = match path == Path::new("/").join(DEFAULT_DATA_ROOT) && daemon.is_none() {
+        true => DataRoot::open_all(&path)?,
+        // Somebody said that it is there.
+        false => DataRoot::open_all(&path).map_err(RuntimeError::of_what_must_be)?,
+    };
     let daemon = daemon.filter(|daemon| {
         let same = roots
             .iter()
@@ -157,7 +162,11 @@ fn offline(disk: &Path, data_root: Option<&Path>) -> Result<Source, RuntimeError
             let beneath = path.strip_prefix(disk).unwrap_or(&path);
             let dir =
                 Dir::open(disk).and_then(|disk| disk.open_beneath(beneath.as_os_str().as_bytes()));
-            DataRoot::open_all_in(dir, &path)?
+            let roots = DataRoot::open_all_in(dir, &path);
+            match beneath == Path::new(DEFAULT_DATA_ROOT) {
+                true => roots?,
+                false => roots.map_err(RuntimeError::of_what_must_be)?,
+            }
         }
     };
     Ok(Source {
@@ -285,7 +294,7 @@ mod tests {
         let sources = |socket: &Path| Sources {
             docker_host: Some(socket.to_owned()),
             data_root: Some(dir.path().to_owned()),
-            root: None,
+            ..Sources::default()
         };
         let told = find(&sources(&dir.path().join("none")), None)
             .unwrap_err()
