@@ -8,7 +8,7 @@ pub(crate) mod memory;
 mod runs;
 mod search;
 
-pub(crate) use search::Trees;
+pub(crate) use search::{Key, Trees};
 
 use rustix::io::Errno;
 

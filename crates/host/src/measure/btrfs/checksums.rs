@@ -9,6 +9,7 @@ use blake2::digest::consts::U32;
 use plimsoll_syscall::btrfs::{FsInfo, fs_info};
 use sha2::Digest as _;
 
+use super::ahead::Ahead;
 use crate::fs::btrfs::decode::EXTENT_CSUM;
 use crate::fs::btrfs::{TreeError, Trees};
 
@@ -70,7 +71,7 @@ impl Checksums {
         address: u64,
         length: u64,
     ) -> Result<Option<Vec<u8>>, TreeError> {
-        let (sector, width) = (self.sector(), usize::from(self.info.checksum_size));
+        let (sector, width) = self.measure();
         // The item that holds the first one begins earlier by less than a block of checksums covers.
         let span = u64::from(self.info.node_size) / width as u64 * sector;
         let Some(end) = address.checked_add(length) else {
@@ -97,6 +98,39 @@ impl Checksums {
         Ok(None)
     }
 
+    /// Returns how many addresses a checksum is for, and how many bytes it has.
+    pub(super) fn measure(&self) -> (u64, usize) {
+        (self.sector(), usize::from(self.info.checksum_size))
+    }
+
+    /// Reads the items that hold the checksums of a range of addresses, and of what is near it.
+    pub(super) fn read_ahead(
+        &self,
+        trees: &mut Trees<'_>,
+        range: Range<u64>,
+        ahead: &mut Ahead,
+    ) -> Result<(), TreeError> {
+        let (sector, width) = self.measure();
+        let span = u64::from(self.info.node_size) / width as u64 * sector;
+        let last = (CSUM_OBJECT, EXTENT_CSUM, range.end.saturating_sub(1));
+        // Short items begin near; where the first one found begins later, a longer one holds it.
+        for before in [span / 256, span] {
+            let first = (CSUM_OBJECT, EXTENT_CSUM, range.start.saturating_sub(before));
+            trees.each(CSUM_TREE, (first, last), 0, u32::MAX, |item| {
+                ahead.add(item.offset, item.data);
+                ControlFlow::Continue(())
+            })?;
+            let start = range.start - range.start % sector;
+            if ahead
+                .read(&(start..start + sector), (sector, width))
+                .is_some()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the checksums of a range, if all are in items that begin at `first` or later.
     fn read_from(
         &self,
@@ -105,7 +139,7 @@ impl Checksums {
         wanted: Range<u64>,
         batch: u32,
     ) -> Result<Option<Vec<u8>>, TreeError> {
-        let (sector, width) = (self.sector(), usize::from(self.info.checksum_size));
+        let (sector, width) = self.measure();
         let (mut next, end) = (wanted.start, wanted.end);
         let range = (
             (CSUM_OBJECT, EXTENT_CSUM, first),

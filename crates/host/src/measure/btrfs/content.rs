@@ -1,6 +1,8 @@
 //! Whether two files have the same bytes: by their extents, then by checksums, and only where neither
 //! decides by reading just the ranges that are not shared.
 
+use std::ops::Range;
+
 use super::compression::MAX_COMPRESSED;
 use super::device::{Devices, Unreadable};
 use super::extents::{Extents, File, Segment, is_still};
@@ -11,6 +13,9 @@ use crate::measure::{Confirm, Content, Trouble};
 /// Bytes compared at a time.
 const PORTION: u64 = 128 << 10;
 
+/// Ranges of a file that are kept to be compared later.
+const A_FEW: usize = 16;
+
 /// Tries to compare a file that holds still meanwhile.
 const TRIES: usize = 5;
 
@@ -19,7 +24,38 @@ pub(super) struct Comparison<'c, 's> {
     pub(super) trees: &'c mut Trees<'s>,
     pub(super) devices: &'c mut Devices,
     pub(super) confirm: Confirm,
-    pub(super) bytes_read: u64,
+    pub(super) bytes_read: &'c mut u64,
+}
+
+/// A range of two files of equal size that they hold in different places.
+#[derive(Debug)]
+pub(super) struct Apart {
+    pub(super) image: Segment,
+    pub(super) container: Segment,
+    from: u64,
+    to: u64,
+}
+
+impl Apart {
+    /// Returns how many bytes of either file it is.
+    pub(super) fn length(&self) -> u64 {
+        self.to - self.from
+    }
+
+    /// Whether more than the items of the two files has to be read to compare it.
+    pub(super) fn is_on_disk(&self) -> bool {
+        on_disk(&self.image) || on_disk(&self.container)
+    }
+
+    /// Returns the logical addresses where it lies.
+    pub(super) fn places(&self) -> impl Iterator<Item = Range<u64>> {
+        [&self.image, &self.container]
+            .into_iter()
+            .filter_map(|segment| match address(segment, self.from) {
+                Some(at) => Some(at..at.checked_add(self.length())?),
+                None => whole_place(segment),
+            })
+    }
 }
 
 impl Comparison<'_, '_> {
@@ -46,57 +82,102 @@ impl Comparison<'_, '_> {
     }
 
     fn attempt(&mut self, image: File, container: File, size: u64) -> Result<Content, Unreadable> {
-        let (mut left, mut right) = (Extents::new(image, size), Extents::new(container, size));
         let mut undecided = false;
-        let mut at = 0;
-        while at < size {
-            let (a, b) = (left.at(self.trees, at)?, right.at(self.trees, at)?);
-            let end = a.end.min(b.end);
-            if end <= at {
+        let mut ranges = Ranges::new(image, container, size);
+        while let Some(apart) = ranges.next(self.trees, self.confirm)? {
+            let content = self.range(&apart, size)?;
+            // What was found is about these files only if the extents are still theirs.
+            if content != Content::Undecided
+                && !(is_still(self.trees, image, &apart.image)?
+                    && is_still(self.trees, container, &apart.container)?)
+            {
                 return Err(Unreadable::Moved);
             }
-            if !same_place(&a, &b, at) || self.confirm == Confirm::Always && !both_zero(&a, &b) {
-                let content = self.range(&a, &b, at, end, size)?;
-                // What was found is about these files only if the extents are still theirs.
-                if content != Content::Undecided
-                    && !(is_still(self.trees, image, &a)? && is_still(self.trees, container, &b)?)
-                {
-                    return Err(Unreadable::Moved);
-                }
-                match content {
-                    Content::Different => return Ok(Content::Different),
-                    Content::Undecided | Content::Pending(_) => undecided = true,
-                    Content::Same => {}
-                }
+            match content {
+                Content::Different => return Ok(Content::Different),
+                Content::Undecided | Content::Pending(_) => undecided = true,
+                Content::Same => {}
             }
-            at = end;
         }
-        Ok(if undecided {
-            Content::Undecided
-        } else {
-            Content::Same
+        Ok(match undecided {
+            true => Content::Undecided,
+            false => Content::Same,
         })
     }
 
-    /// Compares a range that two segments hold in different places.
-    fn range(
+    /// Returns all ranges that two files of `size` bytes hold in different places; `None` when they are
+    /// more than a few, or longer than `longest` bytes together.
+    pub(super) fn apart(
         &mut self,
-        a: &Segment,
-        b: &Segment,
-        from: u64,
-        to: u64,
+        image: File,
+        container: File,
         size: u64,
-    ) -> Result<Content, Unreadable> {
+        longest: u64,
+    ) -> Result<Option<Vec<Apart>>, Unreadable> {
+        let mut found: Vec<Apart> = Vec::new();
+        let mut length = 0;
+        let mut ranges = Ranges::new(image, container, size);
+        while let Some(apart) = ranges.next(self.trees, self.confirm)? {
+            length += apart.length();
+            if found.len() >= A_FEW || length > longest {
+                return Ok(None);
+            }
+            found.push(apart);
+        }
+        Ok(Some(found))
+    }
+
+    /// Compares ranges of two files of `size` bytes. Whether the extents are still theirs is for the
+    /// caller to see.
+    pub(super) fn ranges(&mut self, apart: &[Apart], size: u64) -> Result<Content, Unreadable> {
+        let mut content = Content::Same;
+        for apart in apart {
+            match self.range(apart, size)? {
+                Content::Different => return Ok(Content::Different),
+                Content::Undecided | Content::Pending(_) => content = Content::Undecided,
+                Content::Same => {}
+            }
+        }
+        Ok(content)
+    }
+
+    /// Reads the checksums of all that lies there, to be asked for until they are forgotten.
+    pub(super) fn read_checksums_ahead(&mut self, places: Vec<Range<u64>>) -> Result<(), Trouble> {
+        self.devices.read_checksums_ahead(self.trees, places)
+    }
+
+    /// Reads the bytes that lie there, to be asked for until they are forgotten.
+    pub(super) fn read_bytes_ahead(&mut self, places: Vec<Range<u64>>) {
+        self.devices.read_bytes_ahead(self.trees, places);
+    }
+
+    /// Whether a range of files of `size` bytes can be told only by reading it.
+    pub(super) fn must_be_read(&mut self, apart: &Apart, size: u64) -> bool {
+        match self.confirm {
+            Confirm::Always => true,
+            Confirm::Never => false,
+            Confirm::Auto => matches!(self.by_checksums(apart, size), Ok(Content::Undecided)),
+        }
+    }
+
+    /// Compares a range that two files of `size` bytes hold in different places.
+    fn range(&mut self, apart: &Apart, size: u64) -> Result<Content, Unreadable> {
         if self.confirm != Confirm::Always {
-            match self.by_checksums(a, b, from, to, size)? {
+            match self.by_checksums(apart, size)? {
                 Content::Undecided | Content::Pending(_) => {}
                 decided => return Ok(decided),
             }
         }
-        if self.confirm == Confirm::Never && (on_disk(a) || on_disk(b)) {
+        if self.confirm == Confirm::Never && apart.is_on_disk() {
             return Ok(Content::Undecided);
         }
-        let mut at = from;
+        let Apart {
+            image: a,
+            container: b,
+            from,
+            to,
+        } = apart;
+        let (mut at, to) = (*from, *to);
         while at < to {
             let end = to.min(at + PORTION);
             let read = self
@@ -119,14 +200,9 @@ impl Comparison<'_, '_> {
     /// inside the file: the last one may hold what was there before. Equal ones prove that they are
     /// the same only where nobody can forge them. Of compressed extents, one content has many forms,
     /// so that only equal ones say something.
-    fn by_checksums(
-        &mut self,
-        a: &Segment,
-        b: &Segment,
-        from: u64,
-        to: u64,
-        size: u64,
-    ) -> Result<Content, Unreadable> {
+    fn by_checksums(&mut self, apart: &Apart, size: u64) -> Result<Content, Unreadable> {
+        let (a, b) = (&apart.image, &apart.container);
+        let (from, to) = (apart.from, apart.to);
         if !on_disk(a) || !on_disk(b) {
             return Ok(Content::Undecided);
         }
@@ -135,8 +211,8 @@ impl Comparison<'_, '_> {
         if let Some((at_a, at_b, length)) = same_form(a, b) {
             let same = checksums.are_proof()
                 && match (
-                    checksums.read(self.trees, at_a, length)?,
-                    checksums.read(self.trees, at_b, length)?,
+                    self.devices.sums(self.trees, at_a, length)?,
+                    self.devices.sums(self.trees, at_b, length)?,
                 ) {
                     (Some(sums_a), Some(sums_b)) => sums_a == sums_b,
                     _ => false,
@@ -158,8 +234,8 @@ impl Comparison<'_, '_> {
         while done < whole {
             let length = (whole - done).min(PORTION * 8);
             let (Some(sums_a), Some(sums_b)) = (
-                checksums.read(self.trees, at_a + done, length)?,
-                checksums.read(self.trees, at_b + done, length)?,
+                self.devices.sums(self.trees, at_a + done, length)?,
+                self.devices.sums(self.trees, at_b + done, length)?,
             ) else {
                 return Ok(Content::Undecided);
             };
@@ -187,7 +263,7 @@ impl Comparison<'_, '_> {
         let length = usize::try_from(length).map_err(|_| Unreadable::NotSupported)?;
         let stored = [at_a, at_b].map(|at| self.devices.logical(self.trees, at, length));
         let [stored_a, stored_b] = stored;
-        self.bytes_read += 2 * length as u64;
+        *self.bytes_read += 2 * length as u64;
         Ok(if stored_a? == stored_b? {
             Content::Same
         } else {
@@ -198,8 +274,55 @@ impl Comparison<'_, '_> {
     /// Returns the bytes of a segment from `from` up to `to`.
     fn read(&mut self, segment: &Segment, from: u64, to: u64) -> Result<Vec<u8>, Unreadable> {
         let (bytes, read) = self.devices.read(self.trees, segment, from, to)?;
-        self.bytes_read += read;
+        *self.bytes_read += read;
         Ok(bytes)
+    }
+}
+
+/// The ranges that two files of equal size hold in different places, in their order.
+struct Ranges {
+    image: Extents,
+    container: Extents,
+    size: u64,
+    at: u64,
+}
+
+impl Ranges {
+    fn new(image: File, container: File, size: u64) -> Self {
+        Self {
+            image: Extents::new(image, size),
+            container: Extents::new(container, size),
+            size,
+            at: 0,
+        }
+    }
+
+    /// Returns the next one; with [`Confirm::Always`] also those that are in one place.
+    fn next(
+        &mut self,
+        trees: &mut Trees<'_>,
+        confirm: Confirm,
+    ) -> Result<Option<Apart>, Unreadable> {
+        while self.at < self.size {
+            let from = self.at;
+            let (image, container) = (self.image.at(trees, from)?, self.container.at(trees, from)?);
+            let to = image.end.min(container.end);
+            if to <= from {
+                return Err(Unreadable::Moved);
+            }
+            self.at = to;
+            if !same_place(&image, &container, from)
+                || confirm == Confirm::Always && !both_zero(&image, &container)
+            {
+                return Ok(Some(Apart {
+                    image,
+                    container,
+                    from,
+                    to,
+                }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -280,6 +403,18 @@ fn same_place(a: &Segment, b: &Segment, at: u64) -> bool {
         }
         (Place::Disk { .. }, Place::Disk { .. }) => same_extent(a, b),
         _ => false,
+    }
+}
+
+/// Returns the logical addresses of the whole extent of a segment, where it has one.
+fn whole_place(segment: &Segment) -> Option<Range<u64>> {
+    match segment.extent.place {
+        Place::Disk {
+            address,
+            disk_length,
+            ..
+        } => Some(address..address.checked_add(disk_length)?),
+        _ => None,
     }
 }
 

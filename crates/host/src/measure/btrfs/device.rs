@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use std::rc::Rc;
 use plimsoll_syscall::btrfs::device_info;
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::ahead::{self, Ahead};
 use super::checksums::Checksums;
 use super::compression::{MAX_COMPRESSED, decompress};
 use super::extents::Segment;
@@ -33,6 +34,12 @@ const STRIPE_TREE: u64 = 12;
 
 /// Alignment that direct reads need on every device in use.
 const ALIGNMENT: u64 = 4096;
+
+/// Places whose checksums, or bytes, are read at one go: how far apart, and how long together.
+const SUMS_GAP: u64 = 4 << 20;
+const SUMS_MAX: u64 = 64 << 20;
+const BYTES_GAP: u64 = 64 << 10;
+const BYTES_MAX: u64 = 512 << 10;
 
 /// Why bytes could not be read.
 #[derive(Debug)]
@@ -58,6 +65,9 @@ pub(super) struct Devices {
     chunks: Vec<(u64, Chunk)>,
     open: HashMap<u64, OwnedFd>,
     checksums: Option<Rc<Checksums>>,
+    /// Checksums, and bytes, that were read ahead.
+    sums_ahead: Ahead,
+    bytes_ahead: Ahead,
     /// The compressed extents last read, and what they hold: parts of one are often asked for in turn.
     decompressed: Vec<(FileExtent, Vec<u8>)>,
 }
@@ -91,6 +101,65 @@ impl Devices {
             None => self.checksums.insert(Rc::new(Checksums::of(trees)?)),
         };
         Ok(Rc::clone(checksums))
+    }
+
+    /// Returns the checksums of a range of logical addresses, as [`Checksums::read`] does.
+    pub(super) fn sums(
+        &mut self,
+        trees: &mut Trees<'_>,
+        address: u64,
+        length: u64,
+    ) -> Result<Option<Vec<u8>>, Unreadable> {
+        let checksums = self.checksums(trees)?;
+        let range = address..address.saturating_add(length);
+        match self.sums_ahead.read(&range, checksums.measure()) {
+            Some(sums) => Ok(Some(sums)),
+            None => Ok(checksums.read(trees, address, length)?),
+        }
+    }
+
+    /// Reads the checksums of many places at one go, as far as there are any.
+    pub(super) fn read_checksums_ahead(
+        &mut self,
+        trees: &mut Trees<'_>,
+        places: Vec<Range<u64>>,
+    ) -> Result<(), Trouble> {
+        let checksums = self.checksums(trees)?;
+        for place in ahead::merged(places, SUMS_GAP, SUMS_MAX) {
+            checksums.read_ahead(trees, place, &mut self.sums_ahead)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the bytes of many places at one go. What cannot be read so is left to who needs it, and so
+    /// is whether it is what was written.
+    pub(super) fn read_bytes_ahead(&mut self, trees: &mut Trees<'_>, places: Vec<Range<u64>>) {
+        for place in ahead::merged(places, BYTES_GAP, BYTES_MAX) {
+            let mut at = place.start;
+            while at < place.end {
+                let Ok(copies) = self.locate(trees, at) else {
+                    break;
+                };
+                let portion = copies.contiguous.min(place.end - at);
+                let mut bytes = Vec::new();
+                let read = copies.at.first().is_some_and(|(device, offset)| {
+                    let fd = self.device(trees, *device);
+                    let length = to_usize(portion);
+                    fd.and_then(|fd| read_direct(fd, *offset, length?, &mut bytes))
+                        .is_ok()
+                });
+                if read {
+                    self.bytes_ahead.add(at, &bytes);
+                }
+                at += portion.max(1);
+            }
+        }
+    }
+
+    /// Forgets what was read ahead.
+    pub(super) fn forget(&mut self) {
+        self.sums_ahead.clear();
+        self.bytes_ahead.clear();
     }
 
     /// Returns the bytes of a segment from file offset `from` up to `to`, and how many bytes were read
@@ -163,7 +232,7 @@ impl Devices {
             .checked_add(length as u64)
             .and_then(|whole| whole.checked_next_multiple_of(sector))
             .ok_or(Unreadable::NotSupported)?;
-        let sums = checksums.read(trees, start, whole)?;
+        let sums = self.sums(trees, start, whole)?;
         let holds = |bytes: &[u8], from: usize| match &sums {
             None => true,
             Some(sums) => {
@@ -174,6 +243,12 @@ impl Devices {
                     .is_some_and(|sums| checksums.hold(bytes, sums))
             }
         };
+        let range = start..start.saturating_add(whole);
+        if let Some(bytes) = self.bytes_ahead.read(&range, (1, 1))
+            && holds(&bytes, 0)
+        {
+            return Ok(bytes.get(skip..skip + length).unwrap_or_default().to_vec());
+        }
         let mut bytes = Vec::with_capacity(to_usize(whole)?);
         while (bytes.len() as u64) < whole {
             let copies = self.locate(trees, start + bytes.len() as u64)?;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, Item, Place};
-use crate::fs::btrfs::{TreeError, Trees};
+use crate::fs::btrfs::{Key, TreeError, Trees};
 
 use super::device::Unreadable;
 
@@ -125,17 +125,38 @@ impl Extents {
 /// Whether the file still has the extent of a segment where it had it.
 pub(super) fn is_still(
     trees: &mut Trees<'_>,
-    (tree, inode): File,
+    file: File,
     segment: &Segment,
 ) -> Result<bool, TreeError> {
+    let Some(key) = key(file, segment) else {
+        return Ok(true);
+    };
+    let now = trees.one(file.0, key, FileExtent::decode)?;
+    Ok(now.as_ref() == Some(&segment.extent))
+}
+
+/// The same, as it was when this part of the tree was read last.
+pub(super) fn was_still(
+    trees: &mut Trees<'_>,
+    file: File,
+    segment: &Segment,
+) -> Result<bool, TreeError> {
+    let Some(key) = key(file, segment) else {
+        return Ok(true);
+    };
+    let mut then = None;
+    trees.each_near(file.0, (key, key), 1, |item| {
+        then = FileExtent::decode(item.data);
+        ControlFlow::Break(())
+    })?;
+    Ok(then.as_ref() == Some(&segment.extent))
+}
+
+/// Returns the key of the extent of a segment. What needs no other came from its item.
+fn key((_, inode): File, segment: &Segment) -> Option<Key> {
     match segment.extent.place {
-        Place::Disk { .. } => {
-            let key = (inode, EXTENT_DATA, segment.start);
-            let now = trees.one(tree, key, FileExtent::decode)?;
-            Ok(now.as_ref() == Some(&segment.extent))
-        }
-        // What was read of it came from its item.
-        Place::Inline(_) | Place::Zeros { .. } => Ok(true),
+        Place::Disk { .. } => Some((inode, EXTENT_DATA, segment.start)),
+        Place::Inline(_) | Place::Zeros { .. } => None,
     }
 }
 

@@ -11,6 +11,7 @@ use plimsoll_core::fuzzing::Input;
 use plimsoll_core::model::{Change, ChangeKind, RootPath};
 use plimsoll_syscall::btrfs::FsInfo;
 
+use super::batch::Batch;
 use super::checksums::Checksums;
 use super::compression::{MAX_COMPRESSED, decompress};
 use super::device::{Devices, Unreadable, copies_in, is_superblock_of};
@@ -396,6 +397,7 @@ pub fn btrfs_walk(data: &[u8]) {
         };
         Some(BtrfsPair {
             devices: Devices::none(Checksums::with(info)),
+            batch: Batch::default(),
             ..pair
         })
     };

@@ -9,6 +9,8 @@
 //! events which a process in the container can see. Metadata comes through the search ioctl on a
 //! directory elsewhere on the file system, content, where it must be read, from the device.
 
+mod ahead;
+mod batch;
 mod candidates;
 mod checksums;
 mod compression;
@@ -28,11 +30,12 @@ use std::ops::ControlFlow;
 
 use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath, Timestamp};
 
+use self::batch::Batch;
 use self::candidates::Candidates;
 use self::device::Devices;
 use self::entry::Found;
 use self::steady::Start;
-use super::{Confirm, Content, Listing, Names, Pair, Side, Trouble};
+use super::{Confirm, Content, Listing, Names, Pair, Settled, Side, Trouble};
 use crate::fs::btrfs::decode::{self, EXTENT_DATA, FileExtent, Inode, Location, Place, XATTR_ITEM};
 use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::fs::{Dir, LINK_LIMIT};
@@ -52,6 +55,8 @@ pub struct BtrfsPair<'s> {
     anchor: &'s Dir,
     trees: Trees<'s>,
     devices: Devices,
+    /// Files whose content is looked at later.
+    batch: Batch,
     image: u64,
     container: u64,
     /// The subvolume whose nested ones are the container's, when a snapshot of it is looked at.
@@ -292,19 +297,15 @@ impl Pair for BtrfsPair<'_> {
     }
 
     fn same_content(&mut self, image: &Node, container: &Node) -> Result<Content, Trouble> {
-        let mut comparison = content::Comparison {
-            trees: &mut self.trees,
-            devices: &mut self.devices,
-            confirm: self.confirm,
-            bytes_read: 0,
-        };
-        let content = comparison.compare(
+        self.content(
             (image.tree, image.number),
             (container.tree, container.number),
             image.item.size,
-        );
-        self.bytes_read += comparison.bytes_read;
-        content
+        )
+    }
+
+    fn settle(&mut self, all: bool) -> Option<Settled<Node>> {
+        self.decided(all)
     }
 
     fn renamed_from(&mut self, container: &Node, _: &RootPath) -> Option<RootPath> {
@@ -349,7 +350,7 @@ impl Pair for BtrfsPair<'_> {
     }
 }
 
-impl BtrfsPair<'_> {
+impl<'s> BtrfsPair<'s> {
     /// Notes of an inode that was looked up what tells, in the end, whether anything moved.
     fn note(&mut self, side: Side, node: Option<&Node>) {
         if side == Side::Container {
@@ -367,6 +368,15 @@ impl BtrfsPair<'_> {
             && node.item.transid > self.base
         {
             self.moved.push(node.number);
+        }
+    }
+
+    fn comparison(&mut self) -> content::Comparison<'_, 's> {
+        content::Comparison {
+            trees: &mut self.trees,
+            devices: &mut self.devices,
+            confirm: self.confirm,
+            bytes_read: &mut self.bytes_read,
         }
     }
 

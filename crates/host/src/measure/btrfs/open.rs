@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::batch::Batch;
 use super::candidates::Candidates;
 use super::device::Devices;
 use super::steady::Start;
@@ -127,6 +128,7 @@ impl<'s> BtrfsPair<'s> {
             anchor: trees.anchor(),
             trees,
             devices: Devices::default(),
+            batch: Batch::default(),
             image: image.id,
             container: looked_at,
             nesting: container.id,

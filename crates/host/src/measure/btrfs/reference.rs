@@ -7,7 +7,7 @@ use plimsoll_core::model::{FileType, Timestamp};
 
 use super::{BATCH, BtrfsPair};
 use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent};
-use crate::measure::{Content, Pair as _, Trouble};
+use crate::measure::{Content, Trouble};
 
 /// Longest time between two ticks of the kernel's coarse clock, which stamps new subvolumes.
 const TICK_NANOSECONDS: u32 = 10_000_000;
@@ -60,7 +60,11 @@ impl BtrfsPair<'_> {
                 }
                 Ok(now.file_type == FileType::File
                     && self.has_newer_extents(number)?
-                    && self.same_content(&now, &then)? != Content::Same)
+                    && self.content_now(
+                        (now.tree, now.number),
+                        (then.tree, then.number),
+                        now.item.size,
+                    )? != Content::Same)
             }
             // A read moves the access time alone, everything else the change time, which nobody can set.
             // The two clocks compared here may be a tick apart.

@@ -1,0 +1,174 @@
+//! Files whose content metadata alone does not tell, decided many at a time.
+//!
+//! Each would cost a search for the checksums of either side, reads of single blocks, and a search that
+//! shows that the extents are still there. Of many files together the checksums lie in a few places, and
+//! so do the blocks, and the extents of neighbours are found by one search.
+
+use std::collections::VecDeque;
+
+use super::content::Apart;
+use super::device::Unreadable;
+use super::extents::{File, was_still};
+use super::{BtrfsPair, Node};
+use crate::measure::{Content, Settled, Trouble};
+
+/// Files decided at a time.
+const FILES: usize = 256;
+
+/// Bytes of them that are apart, at most: as much may be read from the device and held.
+const BYTES: u64 = 1 << 20;
+
+/// A file that waits, with all ranges that the two sides hold in different places.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    image: File,
+    container: File,
+    size: u64,
+    apart: Vec<Apart>,
+}
+
+/// The files that wait, and those that were decided and not asked for yet.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    waiting: Vec<Waiting>,
+    bytes: u64,
+    decided: VecDeque<Settled<Node>>,
+    tickets: u64,
+}
+
+impl Batch {
+    /// Takes in a file to be decided later, and returns its ticket.
+    fn add(&mut self, (image, container, size): (File, File, u64), apart: Vec<Apart>) -> u64 {
+        self.tickets += 1;
+        self.bytes += apart.iter().map(Apart::length).sum::<u64>();
+        self.waiting.push(Waiting {
+            ticket: self.tickets,
+            image,
+            container,
+            size,
+            apart,
+        });
+        self.tickets
+    }
+}
+
+impl BtrfsPair<'_> {
+    /// Compares two files of equal size, or lets them wait until there are more.
+    pub(super) fn content(
+        &mut self,
+        image: File,
+        container: File,
+        size: u64,
+    ) -> Result<Content, Trouble> {
+        match self.comparison().apart(image, container, size, BYTES / 4) {
+            Ok(Some(apart)) if apart.is_empty() => Ok(Content::Same),
+            Ok(Some(apart)) if apart.iter().any(Apart::is_on_disk) => Ok(Content::Pending(
+                self.batch.add((image, container, size), apart),
+            )),
+            // What is told by what was read already, what is too large to wait, and what is in the way.
+            _ => self.content_now(image, container, size),
+        }
+    }
+
+    /// Compares two files of equal size.
+    pub(super) fn content_now(
+        &mut self,
+        image: File,
+        container: File,
+        size: u64,
+    ) -> Result<Content, Trouble> {
+        self.comparison().compare(image, container, size)
+    }
+
+    /// Returns a file that was decided; decides those that wait when there are enough, or `all` are to
+    /// be.
+    pub(super) fn decided(&mut self, all: bool) -> Option<Settled<Node>> {
+        let batch = &self.batch;
+        if batch.decided.is_empty() && (all || batch.waiting.len() >= FILES || batch.bytes >= BYTES)
+        {
+            self.decide();
+        }
+        self.batch.decided.pop_front()
+    }
+
+    /// Decides every file that waits.
+    fn decide(&mut self) {
+        let waiting = std::mem::take(&mut self.batch.waiting);
+        self.batch.bytes = 0;
+        let mut contents = self.compare_all(&waiting);
+        self.devices.forget();
+        // What was found is about these files only if the extents are still theirs.
+        self.trees.refresh();
+        for at in self.moved_meanwhile(&waiting, &contents) {
+            if let Some(content) = contents.get_mut(at) {
+                *content = Err(Unreadable::Moved);
+            }
+        }
+        for (file, content) in waiting.into_iter().zip(contents) {
+            let content = match content {
+                Ok(content) => Ok(content),
+                Err(Unreadable::NotSupported) => Ok(Content::Undecided),
+                Err(Unreadable::Trouble(trouble)) => Err(trouble),
+                Err(Unreadable::Moved) => self.content_now(file.image, file.container, file.size),
+            };
+            self.batch.decided.push_back(Settled {
+                ticket: file.ticket,
+                content,
+                moved: None,
+            });
+        }
+    }
+
+    /// Compares the contents of all of them, once what that needs was read.
+    fn compare_all(&mut self, waiting: &[Waiting]) -> Vec<Result<Content, Unreadable>> {
+        let mut comparison = self.comparison();
+        let all: Vec<(&Apart, u64)> = waiting
+            .iter()
+            .flat_map(|file| file.apart.iter().map(|apart| (apart, file.size)))
+            .collect();
+        let places = all.iter().flat_map(|(apart, _)| apart.places()).collect();
+        // What cannot be read ahead is read, or told, where it is needed.
+        if comparison.read_checksums_ahead(places).is_ok() {
+            let undecided = all
+                .iter()
+                .filter(|(apart, size)| comparison.must_be_read(apart, *size))
+                .flat_map(|(apart, _)| apart.places())
+                .collect();
+            comparison.read_bytes_ahead(undecided);
+        }
+        waiting
+            .iter()
+            .map(|file| comparison.ranges(&file.apart, file.size))
+            .collect()
+    }
+
+    /// Returns which of the files that were compared have an extent no more that they had.
+    fn moved_meanwhile(
+        &mut self,
+        waiting: &[Waiting],
+        contents: &[Result<Content, Unreadable>],
+    ) -> Vec<usize> {
+        let decided = |content: &Result<Content, Unreadable>| {
+            matches!(content, Ok(Content::Same | Content::Different))
+        };
+        let mut extents = Vec::new();
+        for (at, (file, content)) in waiting.iter().zip(contents).enumerate() {
+            if decided(content) {
+                for apart in &file.apart {
+                    extents.push((file.image, &apart.image, at));
+                    extents.push((file.container, &apart.container, at));
+                }
+            }
+        }
+        // In the order in which they lie in their trees.
+        extents.sort_unstable_by_key(|(file, segment, _)| (*file, segment.start));
+        extents
+            .into_iter()
+            .filter(|(file, segment, _)| {
+                !was_still(&mut self.trees, *file, segment).is_ok_and(|still| still)
+            })
+            .map(|(.., at)| at)
+            .collect()
+    }
+}
