@@ -222,6 +222,14 @@ impl<'s> Trees<'s> {
         self.runs.clear();
     }
 
+    /// Lets `look` see nothing of what earlier searches found, which is known again afterwards.
+    pub(crate) fn afresh<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
+        let known = std::mem::take(&mut self.runs);
+        let found = look(self);
+        self.runs = known;
+        found
+    }
+
     /// Returns what `decode` makes of the item with exactly this key; `None` when there is none.
     pub(crate) fn one<T>(
         &mut self,

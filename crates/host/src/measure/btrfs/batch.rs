@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 
 use super::content::Apart;
 use super::device::Unreadable;
-use super::extents::{File, was_still};
+use super::extents::{File, Segment, was_still};
 use super::{BtrfsPair, Node};
+use crate::fs::btrfs::Trees;
 use crate::measure::{Content, Settled, Trouble};
 
 /// Files decided at a time.
@@ -99,8 +100,11 @@ impl BtrfsPair<'_> {
         let mut contents = self.compare_all(&waiting);
         self.devices.forget();
         // What was found is about these files only if the extents are still theirs.
-        self.trees.refresh();
-        for at in self.moved_meanwhile(&waiting, &contents) {
+        let moved = moved_meanwhile(&mut self.trees, &waiting, &contents);
+        if !moved.is_empty() {
+            self.trees.refresh();
+        }
+        for at in moved {
             if let Some(content) = contents.get_mut(at) {
                 *content = Err(Unreadable::Moved);
             }
@@ -142,33 +146,30 @@ impl BtrfsPair<'_> {
             .map(|file| comparison.ranges(&file.apart, file.size))
             .collect()
     }
+}
 
-    /// Returns which of the files that were compared have an extent no more that they had.
-    fn moved_meanwhile(
-        &mut self,
-        waiting: &[Waiting],
-        contents: &[Result<Content, Unreadable>],
-    ) -> Vec<usize> {
-        let decided = |content: &Result<Content, Unreadable>| {
-            matches!(content, Ok(Content::Same | Content::Different))
-        };
-        let mut extents = Vec::new();
-        for (at, (file, content)) in waiting.iter().zip(contents).enumerate() {
-            if decided(content) {
-                for apart in &file.apart {
-                    extents.push((file.image, &apart.image, at));
-                    extents.push((file.container, &apart.container, at));
-                }
+/// Returns which of the files that were compared have an extent no more that they had.
+fn moved_meanwhile(
+    trees: &mut Trees<'_>,
+    waiting: &[Waiting],
+    contents: &[Result<Content, Unreadable>],
+) -> Vec<usize> {
+    let mut extents = Vec::new();
+    for (at, (file, content)) in waiting.iter().zip(contents).enumerate() {
+        if matches!(content, Ok(Content::Same | Content::Different)) {
+            for apart in &file.apart {
+                extents.push((file.image, &apart.image, at));
+                extents.push((file.container, &apart.container, at));
             }
         }
-        // In the order in which they lie in their trees.
-        extents.sort_unstable_by_key(|(file, segment, _)| (*file, segment.start));
-        extents
-            .into_iter()
-            .filter(|(file, segment, _)| {
-                !was_still(&mut self.trees, *file, segment).is_ok_and(|still| still)
-            })
-            .map(|(.., at)| at)
-            .collect()
     }
+    // In the order in which they lie in their trees.
+    extents.sort_unstable_by_key(|(file, segment, _)| (*file, segment.start));
+    trees.afresh(|trees| {
+        let moved = |(file, segment, _): &(File, &Segment, usize)| {
+            !was_still(trees, *file, segment).is_ok_and(|still| still)
+        };
+        let moved = extents.into_iter().filter(moved).map(|(.., at)| at);
+        moved.collect()
+    })
 }

@@ -71,9 +71,8 @@ impl Checksums {
         address: u64,
         length: u64,
     ) -> Result<Option<Vec<u8>>, TreeError> {
-        let (sector, width) = self.measure();
         // The item that holds the first one begins earlier by less than a block of checksums covers.
-        let span = u64::from(self.info.node_size) / width as u64 * sector;
+        let span = self.span();
         let Some(end) = address.checked_add(length) else {
             return Ok(None);
         };
@@ -103,6 +102,12 @@ impl Checksums {
         (self.sector(), usize::from(self.info.checksum_size))
     }
 
+    /// Returns how many bytes one item can hold the checksums of: a block of them at most.
+    pub(super) fn span(&self) -> u64 {
+        let (sector, width) = self.measure();
+        u64::from(self.info.node_size) / width as u64 * sector
+    }
+
     /// Reads the items that hold the checksums of a range of addresses, and of what is near it.
     pub(super) fn read_ahead(
         &self,
@@ -111,7 +116,7 @@ impl Checksums {
         ahead: &mut Ahead,
     ) -> Result<(), TreeError> {
         let (sector, width) = self.measure();
-        let span = u64::from(self.info.node_size) / width as u64 * sector;
+        let span = self.span();
         let last = (CSUM_OBJECT, EXTENT_CSUM, range.end.saturating_sub(1));
         // Short items begin near; where the first one found begins later, a longer one holds it.
         for before in [span / 256, span] {

@@ -35,10 +35,12 @@ const STRIPE_TREE: u64 = 12;
 /// Alignment that direct reads need on every device in use.
 const ALIGNMENT: u64 = 4096;
 
-/// Places whose checksums, or bytes, are read at one go: how far apart, and how long together.
-const SUMS_GAP: u64 = 4 << 20;
+/// How long places are together whose checksums are read at one go.
 const SUMS_MAX: u64 = 64 << 20;
-const BYTES_GAP: u64 = 64 << 10;
+
+/// Places whose bytes are read at one go: how far apart, since what lies between them is read and held
+/// too, and how long together.
+const BYTES_GAP: u64 = 8 << 10;
 const BYTES_MAX: u64 = 512 << 10;
 
 /// Why bytes could not be read.
@@ -125,7 +127,7 @@ impl Devices {
         places: Vec<Range<u64>>,
     ) -> Result<(), Trouble> {
         let checksums = self.checksums(trees)?;
-        for place in ahead::merged(places, SUMS_GAP, SUMS_MAX) {
+        for place in ahead::merged(places, checksums.span(), SUMS_MAX) {
             checksums.read_ahead(trees, place, &mut self.sums_ahead)?;
         }
         Ok(())
@@ -134,6 +136,16 @@ impl Devices {
     /// Reads the bytes of many places at one go. What cannot be read so is left to who needs it, and so
     /// is whether it is what was written.
     pub(super) fn read_bytes_ahead(&mut self, trees: &mut Trees<'_>, places: Vec<Range<u64>>) {
+        let Ok(checksums) = self.checksums(trees) else {
+            return;
+        };
+        // Whole sectors, as they are held against their checksums.
+        let sector = checksums.sector();
+        let whole = |place: Range<u64>| {
+            let end = place.end.checked_next_multiple_of(sector);
+            place.start - place.start % sector..end.unwrap_or(place.end)
+        };
+        let places = places.into_iter().map(whole).collect();
         for place in ahead::merged(places, BYTES_GAP, BYTES_MAX) {
             let mut at = place.start;
             while at < place.end {
