@@ -3,6 +3,7 @@
 # make test         everything CI checks; installs what is missing from Debian's packages
 # make torture     random operations against brute force: STEPS=1000000 SEED=7
 # make conformance the scenarios on every engine, docker diff and podman diff: docs/reference/conformance.md
+# make runtimes     containers of every runtime, driver and state: docs/reference/runtimes.md (root)
 # make bench-peers  Plimsoll beside docker diff, AIDE, sha256sum and others, and the floor (root): QUICK=1
 # make bench-page   its page, plot and the README's section, from the last results
 # make check        the quick part of it, without root
@@ -22,7 +23,7 @@ FUZZ_VERSION := 0.13.2
 STEPS ?= 100000
 SEED ?= 1
 
-.PHONY: bench benches bench-peers bench-peers-short bench-page static emulated emulated-short fuzz fuzz-minimize torture conformance build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+.PHONY: bench benches bench-peers bench-peers-short bench-page static emulated emulated-short fuzz fuzz-minimize torture conformance runtimes build demo docker-demo test packages check format lint tidy deny unit e2e schema man
 
 build:
 	$(CARGO) build --release --locked --package plimsoll
@@ -54,6 +55,7 @@ tidy:
 	$(CARGO) xtask tidy
 	$(CARGO) xtask schema --check
 	$(CARGO) xtask conformance --check
+	$(CARGO) xtask runtimes --check
 	$(CARGO) run --quiet --package plimsoll-bench -- page --check
 
 unit:
@@ -72,6 +74,11 @@ e2e:
 	@if [ "$$(id -u)" -ne 0 ]; then echo "not root: the tests on real file systems are skipped"; fi
 	$(CARGO) build --locked --package plimsoll
 	$(CARGO) test --package plimsoll-e2e --locked
+
+# The page of runtimes, made anew from what the tests find.
+runtimes: packages
+	$(CARGO) build --locked --package plimsoll
+	$(CARGO) xtask runtimes
 
 static: packages
 	sh scripts/static.sh

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use plimsoll_core::model::{EngineKind, State};
+use plimsoll_core::model::{EngineKind, Measurement, State};
 use plimsoll_e2e::brute::Differences;
-use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect, inspect_one, not_of_docker, small_rootfs};
+use plimsoll_e2e::disk::Disk;
+use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect, inspect_with, not_of_docker, small_rootfs};
+use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::{program, require};
-use plimsoll_host::inspect::Sources;
+use plimsoll_host::inspect::{Options, Sources};
 
 /// What a process in the container does: among it an edit that keeps size and mtime.
 const EDITS: &str = r"
@@ -40,17 +42,52 @@ fn edited() -> Differences {
     .into()
 }
 
-fn expect(sources: Sources, name: &str, state: State, engine: EngineKind, edits: &Differences) {
-    let measurement = inspect_one(sources, name);
-    assert_eq!(measurement.container.state, state, "{name}");
-    assert_eq!(measurement.engine, Some(engine), "{name}");
-    assert_eq!(not_of_docker(&measurement), *edits, "{name}, {state:?}");
-    assert_eq!(measurement.gaps, [], "{name}, {state:?}");
-    let running = matches!(state, State::Running | State::Paused);
-    assert_eq!(measurement.container.pid.is_some(), running, "{name}");
+/// How the containers of a daemon are looked at.
+struct Way {
+    sources: Sources,
+    engine: EngineKind,
+    /// Where it counts in the table of runtimes, if it does.
+    told: Option<(&'static str, Access)>,
 }
 
-fn states(driver: Driver, engine: EngineKind) {
+impl Way {
+    /// Looks at a container, of which everything must be seen and these edits be told.
+    fn look(&self, name: &str, edits: &Differences) -> Measurement {
+        let options = Options {
+            engine: (self.engine == EngineKind::Digest).then_some(self.engine),
+            ..Options::default()
+        };
+        let (mut found, gaps) =
+            inspect_with(self.sources.clone(), &[name], options).expect("inspect");
+        let measurement = found.pop().expect("one container");
+        assert_eq!((gaps, &*measurement.gaps), (vec![], &[][..]), "{name}");
+        assert_eq!(measurement.engine, Some(self.engine), "{name}");
+        assert_eq!(not_of_docker(&measurement), *edits, "{name}");
+        measurement
+    }
+
+    /// Looks at a container that is, or was when the disk was taken away, in this state.
+    fn expect(&self, name: &str, state: State, edits: &Differences) {
+        let measurement = self.look(name, edits);
+        let is_offline = self.sources.root.is_some();
+        let running = matches!(state, State::Running | State::Paused) && !is_offline;
+        assert_eq!(
+            measurement.container.state,
+            match state {
+                // No process of it is on this machine.
+                State::Running | State::Paused if is_offline => State::Exited,
+                state => state,
+            },
+            "{name}"
+        );
+        assert_eq!(measurement.container.pid.is_some(), running, "{name}");
+        if let Some((place, access)) = self.told {
+            matrix::told_in(place, state, access);
+        }
+    }
+}
+
+fn states(place: Option<&'static str>, driver: Driver, engine: EngineKind) {
     require!(
         "dockerd",
         "containerd",
@@ -61,6 +98,8 @@ fn states(driver: Driver, engine: EngineKind) {
         "mkfs.xfs"
     );
     let mut daemon = Dockerd::start(driver);
+    let version = daemon.docker(&["version", "--format", "{{.Server.Version}}"]);
+    matrix::version(&format!("Docker {version}"));
     daemon.import("base", small_rootfs().path());
     daemon.build(
         "image",
@@ -87,9 +126,16 @@ fn states(driver: Driver, engine: EngineKind) {
         ("exited", State::Exited, &edited),
         ("untouched", State::Running, &Differences::new()),
     ];
+    let way = |sources, access: Option<Access>| Way {
+        sources,
+        engine,
+        told: place.zip(access),
+    };
+    let live = way(daemon.live(), Some(Access::Live));
+    let beside = way(daemon.disk(), None);
     for (name, state, edits) in cases {
-        expect(daemon.live(), name, state, engine, edits);
-        expect(daemon.disk(), name, state, engine, edits);
+        live.expect(name, state, edits);
+        beside.expect(name, state, edits);
     }
     // All at once, sorted by name.
     let (all, gaps) = inspect(daemon.live(), &[]).expect("inspect");
@@ -103,14 +149,18 @@ fn states(driver: Driver, engine: EngineKind) {
     daemon.kill();
     let told = inspect(daemon.live(), &[]).unwrap_err();
     assert!(told.starts_with("nobody answers at"), "{told}");
+    let dead = way(daemon.disk(), Some(Access::Dead));
+    let root = daemon.data_root();
+    let disk = Disk::with(&[(&root, "var/lib/docker")]);
+    let offline = way(disk.sources(), Some(Access::Offline));
     for (name, state, edits) in cases {
-        expect(daemon.disk(), name, state, engine, edits);
+        dead.expect(name, state, edits);
+        offline.expect(name, state, edits);
     }
+    drop(disk);
     // The record still says that it runs; the process table knows better.
-    let pid = inspect_one(daemon.disk(), "running")
-        .container
-        .pid
-        .expect("its pid");
+    let pid = beside.look("running", &edited).container.pid;
+    let pid = pid.expect("its pid");
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("pid")).expect("pid");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
     // Its memory goes before it has ended: only its state tells.
@@ -120,16 +170,11 @@ fn states(driver: Driver, engine: EngineKind) {
     {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    expect(daemon.disk(), "running", State::Exited, engine, &edited);
+    beside.expect("running", State::Exited, &edited);
 
     daemon.start_again();
     for (name, _, edits) in cases {
-        let measurement = inspect_one(daemon.live(), name);
-        assert_eq!(
-            not_of_docker(&measurement),
-            *edits,
-            "{name} after a restart"
-        );
+        live.look(name, edits);
     }
 }
 
@@ -171,17 +216,26 @@ fn change_before_start(daemon: &Dockerd) -> Differences {
 
 #[test]
 fn overlay2() {
-    states(Driver::Overlay2, EngineKind::Overlay);
+    states(
+        Some("docker-overlay2"),
+        Driver::Overlay2,
+        EngineKind::Overlay,
+    );
 }
 
 #[test]
 fn overlay2_on_xfs() {
-    states(Driver::Overlay2OnXfs, EngineKind::Overlay);
+    states(None, Driver::Overlay2OnXfs, EngineKind::Overlay);
 }
 
 #[test]
 fn btrfs() {
-    states(Driver::Btrfs, EngineKind::Btrfs);
+    states(Some("docker-btrfs"), Driver::Btrfs, EngineKind::Btrfs);
+}
+
+#[test]
+fn vfs() {
+    states(Some("docker-vfs"), Driver::Vfs, EngineKind::Digest);
 }
 
 /// The reason to be: an edit that `docker diff` does not show.

@@ -1,4 +1,4 @@
-//! Checks and generators of this repository: `cargo xtask tidy|schema|man|conformance`.
+//! Checks and generators of this repository: `cargo xtask tidy|schema|man|conformance|runtimes`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,6 +7,7 @@
 
 mod conformance;
 mod man;
+mod runtimes;
 mod schema;
 mod source;
 mod tidy;
@@ -22,7 +23,10 @@ usage: cargo xtask COMMAND
   man [DIR]       write the manual pages, into target/man when no DIR is given
   conformance     run the scenarios everywhere and write docs/reference/conformance.{json,md} (root)
   conformance --check     fail when the page is not that of its results
-  conformance --from DIR  write both from what tests wrote into DIR";
+  conformance --from DIR  write both from what tests wrote into DIR
+  runtimes        look at containers of every runtime and write docs/reference/runtimes.{json,md} (root)
+  runtimes --check        fail when the page is not that of its results, or leaves a cell open
+  runtimes --from DIR     write both from what tests wrote into DIR";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -36,6 +40,9 @@ fn main() -> ExitCode {
         ["conformance"] => conformance::make(&root()),
         ["conformance", "--check"] => conformance::check(&root()),
         ["conformance", "--from", directory] => conformance::collect(&root(), Path::new(directory)),
+        ["runtimes"] => runtimes::make(&root()),
+        ["runtimes", "--check"] => runtimes::check(&root()),
+        ["runtimes", "--from", directory] => runtimes::collect(&root(), Path::new(directory)),
         _ => Err(vec![USAGE.to_owned()]),
     };
     match outcome {
@@ -47,6 +54,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns the kernel's version, without what a distribution appends to it.
+fn kernel() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let version = release.split('-').next().unwrap_or_default();
+    format!("Linux {}", version.trim())
 }
 
 /// Returns the top of the repository.

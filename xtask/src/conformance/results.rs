@@ -153,7 +153,7 @@ impl Results {
         };
         let outline = read(&dir.join("outline.json"))?;
         let mut outline: serde_json::Value = parse(&outline)?;
-        outline["versions"] = serde_json::json!([kernel()]);
+        outline["versions"] = serde_json::json!([crate::kernel()]);
         let mut results: Self =
             serde_json::from_value(outline).map_err(|error| vec![error.to_string()])?;
         let mut versions = BTreeSet::new();
@@ -277,11 +277,4 @@ fn rank(mark: &str) -> usize {
 
 fn parse<T: for<'a> Deserialize<'a>>(text: &str) -> Result<T, Vec<String>> {
     serde_json::from_str(text).map_err(|error| vec![error.to_string()])
-}
-
-/// The kernel's version, without what a distribution appends to it.
-fn kernel() -> String {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let version = release.split('-').next().unwrap_or_default();
-    format!("Linux {}", version.trim())
 }
