@@ -67,6 +67,17 @@ Examples:
   plimsoll bench overlay:/mnt/merged   on an overlay mount, without any runtime
 ";
 
+const AFTER_VERIFY: &str = "\
+Exit codes:
+  0  every layer is what its digest says
+  1  a layer is not
+  2  something could not be seen, or the run could not be done
+
+Examples:
+  plimsoll image verify                every image on this host
+  plimsoll image verify acme/web:1     this one
+";
+
 /// Tells from outside which files of a container differ from its image.
 ///
 /// It reads what overlayfs and Btrfs keep anyway, so that its cost follows the changes and not the
@@ -106,6 +117,9 @@ pub(crate) enum Command {
     /// A added, C changed, D deleted, T another file type; ? not seen.
     #[command(after_help = AFTER_TARGETS)]
     Diff(DiffArgs),
+    /// Prove that the layers of images lie on disk as their digests say
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Tell what can be seen on this host, what is missing, and the remedy
     #[command(after_help = "Exit codes:\n  0  everything is there\n  2  something is missing")]
     Doctor(DoctorArgs),
@@ -170,6 +184,36 @@ pub(crate) struct LookArgs {
     /// Compare with this stored digest baseline, in place of the image
     #[arg(long, value_name = "FILE", help_heading = "How it is compared")]
     pub(crate) baseline: Option<PathBuf>,
+}
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Rebuild each layer from what lies on disk, and compare it with its digest
+    ///
+    /// A layer is looked at once, however many images have it. What differs is named: files that were
+    /// changed, planted or taken away, by content and by each attribute.
+    #[command(after_help = AFTER_VERIFY)]
+    Verify(VerifyArgs),
+}
+
+// Arguments of `image verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Names or ids of images; every one that is found when none is given
+    #[arg(value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+    /// Threads that read layers [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = jobs(), env = "PLIMSOLL_JOBS", hide_env = true)]
+    pub(crate) jobs: Option<u32>,
+    /// Form of the output: table or json
+    #[arg(long, value_name = "FORMAT", env = "PLIMSOLL_FORMAT", hide_env = true)]
+    pub(crate) format: Option<Format>,
+    /// Write to this file, which appears whole or not at all
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) places: Places,
 }
 
 // Arguments of `doctor`.

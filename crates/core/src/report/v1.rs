@@ -1,5 +1,7 @@
 //! Version 1 of the report.
 
+pub mod images;
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;

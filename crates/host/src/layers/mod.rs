@@ -5,6 +5,7 @@
 //! that a container could have influenced.
 
 pub mod btrfs;
+pub mod stored;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -69,6 +69,14 @@ pub enum FindError {
         /// Where it was looked for, for people.
         searched: String,
     },
+    /// No image has this name or id.
+    #[error("no image \"{target}\" in {searched}")]
+    NoImage {
+        /// What was asked for, escaped.
+        target: String,
+        /// Where it was looked for, for people.
+        searched: String,
+    },
     /// Several containers have this name, or ids that begin so.
     #[error(
         "\"{target}\" is ambiguous, it could be {candidates}: give more of the id, or the name"
@@ -167,12 +175,7 @@ pub fn containers(
     sources: &Sources,
     targets: &[Target],
 ) -> Result<(Vec<Found>, Vec<Gap>), FindError> {
-    let mut search = Search {
-        sources,
-        outcomes: vec![None; RUNTIMES.len()],
-        found: Vec::new(),
-        gaps: Vec::new(),
-    };
+    let mut search = Search::new(sources);
     if targets.is_empty() {
         search.all()?;
     }
@@ -193,7 +196,39 @@ pub fn containers(
     Ok((search.found, search.gaps))
 }
 
-impl Search<'_> {
+/// Returns the runtimes that are to be looked at, and why others that are there cannot be.
+///
+/// # Errors
+/// [`FindError`] when one that must be there cannot be used, or there is none at all.
+pub fn runtimes(sources: &Sources) -> Result<(Vec<Rc<dyn Runtime>>, Vec<Gap>), FindError> {
+    let mut search = Search::new(sources);
+    let (mut found, mut absent) = (Vec::new(), Vec::new());
+    for (at, must) in asked(sources, None) {
+        match search.runtime(at, must, None)? {
+            Outcome::Here(runtime) => found.push(runtime),
+            Outcome::Absent(why) => absent.push(why),
+            Outcome::Unreadable(gap) => {
+                absent.push(gap.why.clone());
+                search.gaps.push(gap);
+            }
+        }
+    }
+    match found.is_empty() {
+        true => Err(FindError::Unavailable(absent.join("; "))),
+        false => Ok((found, search.gaps)),
+    }
+}
+
+impl<'s> Search<'s> {
+    fn new(sources: &'s Sources) -> Self {
+        Self {
+            sources,
+            outcomes: vec![None; RUNTIMES.len()],
+            found: Vec::new(),
+            gaps: Vec::new(),
+        }
+    }
+
     /// Looks for a runtime, unless that was done; with `name` a container of this name is all that is
     /// asked for.
     ///

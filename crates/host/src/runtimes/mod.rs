@@ -11,6 +11,7 @@ pub mod tree;
 use plimsoll_core::model::{Container, ExpectedMount, Gap, RuntimePath};
 
 use crate::layers::LayerStack;
+use crate::layers::stored::StoredImage;
 
 /// Why a runtime could not be asked, or a container not be located.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +86,15 @@ pub trait Runtime {
             false => !name.is_empty() && container.id.as_str().starts_with(name),
         });
         Ok((all, gaps))
+    }
+
+    /// Returns the images that it keeps, and what of its records could not be read.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when its records cannot be read at all.
+    fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
+        let why = format!("images in {} cannot be verified yet", self.describe());
+        Ok((Vec::new(), vec![Gap::new("images", why)]))
     }
 
     /// Finds the layers of one of its containers.

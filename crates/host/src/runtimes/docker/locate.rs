@@ -32,6 +32,9 @@ pub(super) enum Driver {
 }
 
 impl Driver {
+    /// Every one.
+    pub(super) const ALL: [Self; 3] = [Self::Overlay2, Self::Btrfs, Self::Vfs];
+
     /// Returns the driver of this name; `None` for any other, snapshotters of containerd included.
     pub(super) fn parse(name: &str) -> Option<Self> {
         match name {
@@ -182,6 +185,17 @@ fn beneath(stack: &OverlayStack) -> Vec<&Dir> {
     let image = stack.image.iter().map(Arc::as_ref);
     let layers = stack.injected.iter().chain(image);
     layers.map(|layer| &*layer.dir).collect()
+}
+
+/// Opens a layer of an image, and tells which attributes carry its marks.
+pub(super) fn image_layer(
+    root: &DataRoot,
+    name: &LayerName,
+    diff_id: DiffId,
+) -> Result<(Arc<Layer>, MarkNamespace), RecordError> {
+    let marks = resting_marks(root)?;
+    let open = || overlay_layer(root, name, Some(diff_id));
+    Ok((root.memo.layer(name, open)?, marks))
 }
 
 /// Opens the directory of one overlay layer.

@@ -6,6 +6,7 @@
 mod disk;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod images;
 mod injected;
 mod layerdb;
 mod links;
@@ -32,6 +33,7 @@ use self::source::{Daemon, Source};
 use super::find::Sources;
 use super::{Located, Runtime, RuntimeError};
 use crate::layers::LayerStack;
+use crate::layers::stored::StoredImage;
 
 /// Docker on this machine, or on a mounted disk.
 #[derive(Debug)]
@@ -289,6 +291,13 @@ impl Runtime for Docker {
 
     fn named(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
         self.meant_by(name)
+    }
+
+    fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
+        let mut gaps = self.source.gaps.clone();
+        let roots = self.source.roots.iter();
+        let images = roots.flat_map(|root| images::images(root, &mut gaps));
+        Ok((images.collect(), gaps))
     }
 
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError> {

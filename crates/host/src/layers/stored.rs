@@ -1,0 +1,50 @@
+//! The layers of an image as a runtime keeps them: files, and what their stream can be rebuilt from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use plimsoll_core::model::{Bytes, DiffId, Gap, Image, RuntimeKind};
+
+use super::{Layer, MarkNamespace};
+use crate::fs::Dir;
+
+/// An image that a runtime keeps.
+#[derive(Debug)]
+pub struct StoredImage {
+    /// Who keeps it.
+    pub runtime: RuntimeKind,
+    /// Names that lead to it, sorted.
+    pub names: Vec<Bytes>,
+    /// Its digests.
+    pub image: Image,
+    /// Its layers, the base first; fewer than it has where some were not found.
+    pub layers: Vec<Arc<StoredLayer>>,
+    /// What could not be seen of it.
+    pub gaps: Vec<Gap>,
+}
+
+/// A layer of an image.
+#[derive(Debug)]
+pub struct StoredLayer {
+    /// The digest of its tar stream, uncompressed.
+    pub diff_id: DiffId,
+    /// Its files, without those of the layers beneath.
+    pub files: Arc<Layer>,
+    /// Which attributes carry its marks.
+    pub marks: MarkNamespace,
+    /// Its tar-split records.
+    pub records: TarSplit,
+    /// About how many bytes its files have, for a sign of progress; it proves nothing.
+    pub size: u64,
+}
+
+/// Records of tar-split: a file, gzipped.
+#[derive(Debug)]
+pub struct TarSplit {
+    /// The directory that it lies in.
+    pub dir: Dir,
+    /// Its name.
+    pub name: &'static str,
+    /// Its path on the host, to show.
+    pub path: PathBuf,
+}
