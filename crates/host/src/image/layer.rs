@@ -30,10 +30,15 @@ pub(super) struct Found {
     pub(super) bytes: u64,
     /// What differs from the stream, and what could not be seen.
     pub(super) outcome: Outcome,
+    /// What differs from the tree beneath, and by no word of the stream: here, or there.
+    pub(super) unexplained: Vec<Change>,
 }
 
-/// Changes kept of one layer.
-const CHANGES_MAX: usize = 100_000;
+/// What is kept of one layer.
+const LIMITS: Limits = Limits {
+    expand: true,
+    max_changes: 100_000,
+};
 
 /// Prefix of the members that are no files (OCI image specification, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
@@ -41,11 +46,19 @@ const WHITEOUT: &[u8] = b".wh.";
 /// The member that makes its directory opaque.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// What lies beneath a layer.
+pub(super) enum Below<'t> {
+    /// Directories of an overlay, the next one first.
+    Layers(&'t [&'t Tree]),
+    /// A whole tree: what this one differs in from it.
+    Tree(&'t dyn Fn(Limits) -> Result<Outcome, Trouble>),
+}
+
 /// Verifies the layer in `tree` against its `expected` digest. `records` opens the records of its stream,
-/// and is asked again when files have to be named; `below` are the layers beneath, the next one first.
+/// and is asked again when files have to be named.
 pub(super) fn verify<R: Read>(
     tree: &Tree,
-    below: &[&Tree],
+    below: Below<'_>,
     expected: &Digest,
     records: impl Fn() -> std::io::Result<Records<R>>,
     progress: &dyn Fn(u64),
@@ -53,13 +66,12 @@ pub(super) fn verify<R: Read>(
     let mut check = Check {
         tree,
         below,
-        recorder: Recorder::new(Limits {
-            expand: true,
-            max_changes: CHANGES_MAX,
-        }),
+        recorder: Recorder::new(LIMITS),
+        unexplained: Vec::new(),
         told: HashSet::new(),
         above: HashSet::new(),
         opaque: HashSet::new(),
+        whiteouts: HashSet::new(),
         changed: HashSet::new(),
     };
     let rebuilt = records().and_then(|records| {
@@ -76,7 +88,10 @@ pub(super) fn verify<R: Read>(
         }
     };
     if digest.is_some() {
-        check.extra(&RootPath::root());
+        match check.below {
+            Below::Layers(_) => check.extra(&RootPath::root()),
+            Below::Tree(differences) => check.beyond(differences),
+        }
     }
     if digest.as_ref() != Some(expected)
         && let Ok(records) = records()
@@ -86,20 +101,23 @@ pub(super) fn verify<R: Read>(
     Found {
         digest,
         bytes,
+        unexplained: check.unexplained,
         outcome: check.recorder.finish(),
     }
 }
 
 struct Check<'t> {
     tree: &'t Tree,
-    below: &'t [&'t Tree],
+    below: Below<'t>,
     recorder: Recorder,
+    unexplained: Vec<Change>,
     /// Paths that the stream tells of.
     told: HashSet<RootPath>,
     /// Directories above them.
     above: HashSet<RootPath>,
-    /// Directories that it makes opaque.
+    /// Directories that it makes opaque, and paths that it takes away.
     opaque: HashSet<RootPath>,
+    whiteouts: HashSet<RootPath>,
     /// Paths that were recorded as changed.
     changed: HashSet<RootPath>,
 }
@@ -115,7 +133,15 @@ impl Check<'_> {
             }
             // What a storage driver of long ago kept for itself; nothing is made of it.
             Some(hidden) if hidden.starts_with(WHITEOUT) || hidden.is_empty() => {}
-            Some(hidden) => self.whiteout(parent.join(hidden)),
+            Some(hidden) => {
+                let path = parent.join(hidden);
+                if matches!(self.below, Below::Layers(_)) {
+                    self.whiteout(&path);
+                    self.tell(path);
+                } else {
+                    self.whiteouts.insert(path);
+                }
+            }
             None => {
                 self.tell(member.path.clone());
                 if let Err(trouble) = self.object(member) {
@@ -126,15 +152,15 @@ impl Check<'_> {
         }
     }
 
-    fn whiteout(&mut self, path: RootPath) {
-        match self.tree.look(&path) {
+    /// Looks for the mark that stands for a path that the layer takes away.
+    fn whiteout(&mut self, path: &RootPath) {
+        match self.tree.look(path) {
             Ok(Some(object)) if object.is_whiteout() => {}
-            Ok(Some(_)) => self.record(bare(&path, ChangeKind::Replaced)),
+            Ok(Some(_)) => self.record(bare(path, ChangeKind::Replaced)),
             // What it hid can be seen again.
-            Ok(None) => self.record(bare(&path, ChangeKind::Deleted)),
+            Ok(None) => self.record(bare(path, ChangeKind::Deleted)),
             Err(trouble) => self.recorder.gap(Gap::new(path.as_bytes(), trouble.0)),
         }
-        self.tell(path);
     }
 
     /// Notes a path that the stream tells of.
@@ -221,6 +247,65 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Holds what differs from the tree beneath against the stream.
+    fn beyond(&mut self, differences: &dyn Fn(Limits) -> Result<Outcome, Trouble>) {
+        let outcome = match differences(LIMITS) {
+            Ok(outcome) => outcome,
+            Err(trouble) => return self.recorder.gap(Gap::new("layer", trouble.0)),
+        };
+        for gap in outcome.gaps {
+            self.recorder.gap(gap);
+        }
+        let here = |path: &RootPath| self.tree.look(path).ok().flatten();
+        for change in outcome.changes {
+            let explained = self.told.contains(&change.path)
+                || match change.kind {
+                    ChangeKind::Deleted => self.is_taken_away(&change.path),
+                    ChangeKind::Added => here(&change.path)
+                        .is_some_and(|object| self.is_implied(&change.path, &object) == Ok(true)),
+                    ChangeKind::Changed | ChangeKind::Replaced => false,
+                };
+            if !explained {
+                self.unexplained.push(change);
+            }
+        }
+        // A path that was taken away may have been made again.
+        let mut gone: Vec<RootPath> = self.whiteouts.difference(&self.told).cloned().collect();
+        gone.sort();
+        for path in gone {
+            match self.tree.look(&path) {
+                Ok(None) => {}
+                Ok(Some(_)) if self.above.contains(&path) => {}
+                Ok(Some(_)) => self.record(bare(&path, ChangeKind::Added)),
+                Err(trouble) => self.recorder.gap(Gap::new(path.as_bytes(), trouble.0)),
+            }
+        }
+    }
+
+    /// Whether the stream takes a path away: it or what is above it, by name or as all that a directory
+    /// held before; or something else stands in the place of a directory above it.
+    fn is_taken_away(&self, path: &RootPath) -> bool {
+        let mut at = Some(path.clone());
+        while let Some(path) = at {
+            let parent = path.parent();
+            if self.whiteouts.contains(&path)
+                || self.told.contains(&path)
+                || parent.as_ref().is_some_and(|dir| self.opaque.contains(dir))
+            {
+                // A directory that the stream only tells of again keeps what it held.
+                let is_directory = || {
+                    let object = self.tree.look(&path).ok().flatten();
+                    object.is_some_and(|object| object.stat.file_type == FileType::Directory)
+                };
+                if !self.told.contains(&path) || self.whiteouts.contains(&path) || !is_directory() {
+                    return true;
+                }
+            }
+            at = parent;
+        }
+        false
+    }
+
     /// Searches a directory, and all beneath it, for what the stream does not tell of.
     fn extra(&mut self, top: &RootPath) {
         // By a stack of its own: how deep a tree is, is for who made it to choose.
@@ -246,7 +331,9 @@ impl Check<'_> {
                 continue;
             };
             let is_directory = object.stat.file_type == FileType::Directory;
-            if !self.told.contains(&path) && !(is_directory && self.is_implied(&path, &object)?) {
+            let is_known =
+                self.told.contains(&path) || is_directory && self.is_implied(&path, &object)?;
+            if !is_known {
                 let after = Some(Box::new(self.tree.attributes(&object)?));
                 self.record(Change {
                     after,
@@ -274,7 +361,10 @@ impl Check<'_> {
     fn marks_of(&mut self, path: &RootPath, object: &Object) -> Result<(), Trouble> {
         let should = self.opaque.contains(path);
         let hides = || -> Result<bool, Trouble> {
-            for below in self.below {
+            let Below::Layers(below) = self.below else {
+                return Ok(false);
+            };
+            for below in below {
                 match below.look(path)? {
                     None => {}
                     Some(object) if object.is_whiteout() => return Ok(false),

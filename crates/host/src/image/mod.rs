@@ -13,20 +13,26 @@ mod stream;
 mod tar_split;
 mod tree;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use plimsoll_core::model::{Bytes, Gap, ImageMeasurement, LayerMeasurement};
+use plimsoll_core::model::{Bytes, Gap, ImageMeasurement, LayerMeasurement, RootPath};
 
 pub use self::find::images;
+use self::layer::{Below, Found};
 use self::tar_split::Records;
 use self::tree::Tree;
 use crate::fs::open_regular;
-use crate::layers::stored::{StoredImage, StoredLayer, TarSplit};
+use crate::layers::stored::{Beneath, Form, StoredImage, StoredLayer, TarSplit};
+use crate::measure::btrfs::{BtrfsPair, Scope};
+use crate::measure::outcome::{Limits, Outcome};
+use crate::measure::overlay::OverlayPair;
+use crate::measure::walk::walk;
+use crate::measure::{Confirm, Trouble};
 
 /// Images, their layers each once, and which of these each image has, the base first.
 #[derive(Debug)]
@@ -40,8 +46,8 @@ pub struct Verified {
 /// A layer to be looked at.
 struct Job {
     layer: Arc<StoredLayer>,
-    /// Those beneath it, the next one first.
-    below: Vec<Arc<StoredLayer>>,
+    /// Which jobs are those beneath it, the next one first.
+    below: Vec<usize>,
 }
 
 /// Returns about how many bytes the layers of these images have, each counted once.
@@ -70,22 +76,20 @@ pub fn verify(
             scope.spawn(move || {
                 while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed))
                     && let Some(job) = jobs.get(*at)
-                    && send.send((*at, job.verify(progress))).is_ok()
+                    && send.send((*at, job.verify(jobs, progress))).is_ok()
                 {}
             });
         }
     });
     drop(send);
-    let mut measured: Vec<Option<LayerMeasurement>> = jobs.iter().map(|_| None).collect();
-    for (at, layer) in done {
-        if let Some(place) = measured.get_mut(at) {
-            *place = Some(layer);
+    let mut found: Vec<Option<Found>> = jobs.iter().map(|_| None).collect();
+    for (at, of) in done {
+        if let Some(place) = found.get_mut(at) {
+            *place = Some(of);
         }
     }
-    let layers = measured
-        .into_iter()
-        .zip(&jobs)
-        .map(|(measured, job)| measured.unwrap_or_else(|| job.unmeasured("a thread ended")))
+    let layers = (0..jobs.len())
+        .filter_map(|at| Some(measurement(&found, at, jobs.get(at)?)))
         .collect();
     let images = images
         .into_iter()
@@ -106,65 +110,113 @@ pub fn verify(
 /// Returns the layers of images, each once, and for each image which of them are its.
 fn jobs(images: &[StoredImage]) -> (Vec<Job>, Vec<Vec<usize>>) {
     let mut known: HashMap<&Path, usize> = HashMap::new();
-    let mut jobs = Vec::new();
-    let layers_of = images
-        .iter()
-        .map(|image| {
-            let layers = image.layers.iter().enumerate();
-            layers
-                .map(|(n, layer)| {
-                    *known.entry(&layer.files.path).or_insert_with(|| {
-                        let below = image.layers.iter().take(n).rev();
-                        jobs.push(Job {
-                            layer: Arc::clone(layer),
-                            below: below.map(Arc::clone).collect(),
-                        });
-                        jobs.len() - 1
-                    })
-                })
-                .collect()
-        })
-        .collect();
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut layers_of = Vec::with_capacity(images.len());
+    for image in images {
+        let mut layers: Vec<usize> = Vec::with_capacity(image.layers.len());
+        for layer in &image.layers {
+            let at = *known.entry(&layer.files.path).or_insert_with(|| {
+                jobs.push(Job {
+                    layer: Arc::clone(layer),
+                    below: layers.iter().rev().copied().collect(),
+                });
+                jobs.len() - 1
+            });
+            layers.push(at);
+        }
+        layers_of.push(layers);
+    }
     (jobs, layers_of)
 }
 
+/// Returns the measurement of one layer. What differs between two whole trees is told of the upper one,
+/// unless one beneath it was found to have been changed there.
+fn measurement(found: &[Option<Found>], at: usize, job: &Job) -> LayerMeasurement {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut measured = LayerMeasurement {
+        diff_id: job.layer.diff_id,
+        path: Bytes::from(job.layer.files.path.as_os_str().as_bytes()),
+        rebuilt: None,
+        bytes: 0,
+        changes: Vec::new(),
+        gaps: Vec::new(),
+    };
+    let of = |at: usize| found.get(at).and_then(Option::as_ref);
+    let Some(own) = of(at) else {
+        measured
+            .gaps
+            .push(Gap::new("layer", "a thread ended before it was verified"));
+        return measured;
+    };
+    measured.rebuilt = own.digest;
+    measured.bytes = own.bytes;
+    measured.changes.clone_from(&own.outcome.changes);
+    measured.gaps.clone_from(&own.outcome.gaps);
+    if !own.unexplained.is_empty() {
+        let below = job.below.iter().filter_map(|at| of(*at));
+        let known: HashSet<&RootPath> = below
+            .flat_map(|found| found.outcome.changes.iter().chain(&found.unexplained))
+            .map(|change| &change.path)
+            .collect();
+        let own = own.unexplained.iter();
+        measured
+            .changes
+            .extend(own.filter(|change| !known.contains(&change.path)).cloned());
+        measured.changes.sort_by(|a, b| a.path.cmp(&b.path));
+        measured.changes.dedup_by(|b, a| a.path == b.path);
+    }
+    for change in &mut measured.changes {
+        change.origin = Some(job.layer.diff_id);
+    }
+    measured
+}
+
 impl Job {
-    fn verify(&self, progress: &(dyn Fn(u64) + Sync)) -> LayerMeasurement {
-        let open = |layer: &StoredLayer| Tree::new(Arc::clone(&layer.files.dir), Some(layer.marks));
+    fn verify(&self, jobs: &[Self], progress: &(dyn Fn(u64) + Sync)) -> Found {
+        let open = |layer: &StoredLayer| {
+            let marks = match layer.form {
+                Form::Own(marks) => Some(marks),
+                Form::Whole(_) => None,
+            };
+            Tree::new(Arc::clone(&layer.files.dir), marks)
+        };
         let tree = open(&self.layer);
-        let below: Vec<Tree> = self.below.iter().map(|layer| open(layer)).collect();
+        let below = self.below.iter().filter_map(|at| jobs.get(*at));
+        let below: Vec<Tree> = below.map(|job| open(&job.layer)).collect();
         let below: Vec<&Tree> = below.iter().collect();
-        let found = layer::verify(
+        let differences;
+        let below = match &self.layer.form {
+            Form::Own(_) | Form::Whole(None) => Below::Layers(&below),
+            Form::Whole(Some(beneath)) => {
+                differences = |limits| beneath.differences(limits);
+                Below::Tree(&differences)
+            }
+        };
+        layer::verify(
             &tree,
-            &below,
+            below,
             self.layer.diff_id.digest(),
             || self.layer.records.open(),
             &|bytes| progress(bytes),
-        );
-        let mut measured = LayerMeasurement {
-            rebuilt: found.digest,
-            bytes: found.bytes,
-            changes: found.outcome.changes,
-            gaps: found.outcome.gaps,
-            ..self.unmeasured("")
-        };
-        for change in &mut measured.changes {
-            change.origin = Some(self.layer.diff_id);
-        }
-        measured
+        )
     }
+}
 
-    /// The measurement of a layer that was not looked at.
-    fn unmeasured(&self, why: &str) -> LayerMeasurement {
-        use std::os::unix::ffi::OsStrExt as _;
-        LayerMeasurement {
-            diff_id: self.layer.diff_id,
-            path: Bytes::from(self.layer.files.path.as_os_str().as_bytes()),
-            rebuilt: None,
-            bytes: 0,
-            changes: Vec::new(),
-            gaps: vec![Gap::new("layer", why)],
-        }
+impl Beneath {
+    /// Returns what differs between the two trees.
+    fn differences(&self, limits: Limits) -> Result<Outcome, Trouble> {
+        Ok(match self {
+            Self::Subvolume(stack) => {
+                let (image, container) = (&stack.image, &stack.container);
+                let everything = Scope::Everything;
+                let confirm = Confirm::Auto;
+                let anchor = &stack.anchor;
+                let mut pair =
+                    BtrfsPair::open(anchor, image, container, None, everything, confirm)?;
+                walk(&mut pair, limits)
+            }
+            Self::Copy(stack) => walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits),
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plimsoll_core::model::{Bytes, DiffId, Gap, Image, RuntimeKind};
 
-use super::{Layer, MarkNamespace};
+use super::{BtrfsStack, Layer, MarkNamespace, PlainStack};
 use crate::fs::Dir;
 
 /// An image that a runtime keeps.
@@ -28,14 +28,33 @@ pub struct StoredImage {
 pub struct StoredLayer {
     /// The digest of its tar stream, uncompressed.
     pub diff_id: DiffId,
-    /// Its files, without those of the layers beneath.
+    /// Its files.
     pub files: Arc<Layer>,
-    /// Which attributes carry its marks.
-    pub marks: MarkNamespace,
+    /// How they lie there.
+    pub form: Form,
     /// Its tar-split records.
     pub records: TarSplit,
     /// About how many bytes its files have, for a sign of progress; it proves nothing.
     pub size: u64,
+}
+
+/// How the files of a layer lie on disk.
+#[derive(Debug)]
+pub enum Form {
+    /// A directory of an overlay: its own files alone, with these marks.
+    Own(MarkNamespace),
+    /// A whole tree: its files over those of the layers beneath, which are here as well; nothing is
+    /// beneath the base.
+    Whole(Option<Beneath>),
+}
+
+/// A whole tree and the one that it was made from, which stands in the image's place.
+#[derive(Debug)]
+pub enum Beneath {
+    /// Subvolumes, one a snapshot of the other.
+    Subvolume(BtrfsStack),
+    /// Copies.
+    Copy(PlainStack),
 }
 
 /// Records of tar-split: a file, gzipped.

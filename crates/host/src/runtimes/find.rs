@@ -196,11 +196,14 @@ pub fn containers(
     Ok((search.found, search.gaps))
 }
 
+/// Runtimes, and why others that are there cannot be looked at.
+pub type Runtimes = (Vec<Rc<dyn Runtime>>, Vec<Gap>);
+
 /// Returns the runtimes that are to be looked at, and why others that are there cannot be.
 ///
 /// # Errors
 /// [`FindError`] when one that must be there cannot be used, or there is none at all.
-pub fn runtimes(sources: &Sources) -> Result<(Vec<Rc<dyn Runtime>>, Vec<Gap>), FindError> {
+pub fn runtimes(sources: &Sources) -> Result<Runtimes, FindError> {
     let mut search = Search::new(sources);
     let (mut found, mut absent) = (Vec::new(), Vec::new());
     for (at, must) in asked(sources, None) {

@@ -11,7 +11,7 @@ use plimsoll_core::trust::chain_ids;
 use serde::Deserialize;
 
 use super::disk::{DataRoot, RecordError};
-use super::layerdb;
+use super::layerdb::{self, LayerName};
 use super::locate::{self, Driver};
 use crate::layers::stored::{StoredImage, StoredLayer, TarSplit};
 
@@ -53,8 +53,8 @@ pub(super) fn images(root: &DataRoot, gaps: &mut Vec<Gap>) -> Vec<StoredImage> {
     found
 }
 
-/// Layers that were found already, by the path of their record.
-type Known = HashMap<String, Arc<StoredLayer>>;
+/// Layers that were found already and the names of their directories, by the path of their record.
+type Known = HashMap<String, (LayerName, Arc<StoredLayer>)>;
 
 fn image(
     root: &DataRoot,
@@ -86,20 +86,25 @@ fn image(
         }
     };
     image.image.layers = diff_ids.to_vec();
+    let mut beneath: Option<LayerName> = None;
     for (chain_id, diff_id) in chain_ids(&diff_ids).iter().zip(diff_ids.iter()) {
         let dir = layerdb::layer_dir(driver.as_str(), chain_id);
-        let layer = match known.get(&dir) {
-            Some(layer) => Ok(Arc::clone(layer)),
-            None => layer(root, driver, &dir, *diff_id).map(Arc::new),
+        let found = match known.get(&dir) {
+            Some(found) => Ok(found.clone()),
+            None => layer(root, driver, &dir, *diff_id, beneath.as_ref())
+                .map(|(name, layer)| (name, Arc::new(layer))),
         };
-        match layer {
-            Ok(layer) => {
+        match found {
+            Ok((name, layer)) => {
                 image.layers.push(Arc::clone(&layer));
-                known.insert(dir, layer);
+                beneath = Some(name.clone());
+                known.insert(dir, (name, layer));
             }
             Err(error) => {
                 let gap = Gap::new(diff_id.to_string().as_str(), broken(error));
                 image.gaps.push(gap);
+                // What lies on one that is missing cannot be told from it.
+                break;
             }
         }
     }
@@ -111,7 +116,8 @@ fn layer(
     driver: Driver,
     dir: &str,
     diff_id: DiffId,
-) -> Result<StoredLayer, RecordError> {
+    beneath: Option<&LayerName>,
+) -> Result<(LayerName, StoredLayer), RecordError> {
     let entry = layerdb::Entry::read(root, dir)?;
     if entry.diff_id != diff_id {
         return Err(RecordError::Broken(format!(
@@ -119,18 +125,12 @@ fn layer(
             entry.diff_id
         )));
     }
-    if driver != Driver::Overlay2 {
-        return Err(RecordError::Broken(format!(
-            "layers of the storage driver {} cannot be verified yet",
-            driver.as_str()
-        )));
-    }
-    let (files, marks) = locate::image_layer(root, &entry.cache, diff_id)?;
+    let (files, form) = locate::image_layer(root, driver, &entry.cache, diff_id, beneath)?;
     let size = root.read(&format!("{dir}/size")).unwrap_or_default();
-    Ok(StoredLayer {
+    let layer = StoredLayer {
         diff_id,
         files,
-        marks,
+        form,
         records: TarSplit {
             dir: root.need(dir)?,
             name: RECORDS,
@@ -140,7 +140,8 @@ fn layer(
             .ok()
             .and_then(|size| size.trim().parse().ok())
             .unwrap_or(0),
-    })
+    };
+    Ok((entry.cache, layer))
 }
 
 /// Returns the names of images.
