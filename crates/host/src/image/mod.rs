@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use plimsoll_core::model::{Bytes, Gap, ImageMeasurement, LayerMeasurement, RootPath};
+use plimsoll_core::model::{
+    Aspect, Bytes, Change, ChangeKind, Gap, ImageMeasurement, LayerMeasurement, RootPath,
+};
 
 pub use self::find::images;
 use self::layer::{Below, Found};
@@ -215,7 +217,24 @@ impl Beneath {
                     BtrfsPair::open(anchor, image, container, None, everything, confirm)?;
                 walk(&mut pair, limits)
             }
-            Self::Copy(stack) => walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits),
+            Self::Copy(stack) => {
+                let mut outcome = walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits);
+                // Copying loses all attributes but this one (moby `daemon/graphdriver/copy/copy.go`).
+                for change in &mut outcome.changes {
+                    change
+                        .xattrs
+                        .retain(|name| name.as_bytes() == b"security.capability");
+                    if change.xattrs.is_empty() {
+                        let aspects = change.aspects.iter();
+                        change.aspects = aspects.filter(|a| *a != Aspect::Xattr).collect();
+                    }
+                }
+                let differs = |change: &Change| {
+                    change.kind != ChangeKind::Changed || change.aspects.is_change()
+                };
+                outcome.changes.retain(differs);
+                outcome
+            }
         })
     }
 }
