@@ -4,7 +4,10 @@
 //! disk is searched for what no header tells of. A layer is looked at once, however many images have it.
 
 mod checksum;
+mod expected;
 mod find;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod layer;
 mod member;
 mod pax;
