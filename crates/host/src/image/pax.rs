@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn values_may_hold_anything() {
         assert_eq!(
-            read(b"12 path=a\nb\n15 key=a=\x00\xff\nc\n\n6 k=\n"),
+            read(b"12 path=a\nb\n15 key=a=\x00\xff\nc\n\n5 k=\n"),
             [
                 Some((&b"path"[..], &b"a\nb"[..])),
                 Some((b"key", b"a=\x00\xff\nc\n")),
@@ -57,12 +57,12 @@ mod tests {
     fn what_is_no_record_ends_them() {
         for bad in [
             &b"path=a\n"[..],
-            b"10 path=a\n",
-            b"9 path=a\n",
+            b"11 path=a\n",
+            b"8 path=a\n",
             b"99 path=a\n",
             b" path=a\n",
             b"-9 path=a\n",
-            b"8 path a\n",
+            b"9 path a\n",
             b"99999999999999999999 k=v\n",
         ] {
             assert_eq!(read(bad).last(), Some(&None), "{}", bad.escape_ascii());

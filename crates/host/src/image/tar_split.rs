@@ -199,6 +199,13 @@ mod tests {
         }
         let mut torn = gzip("{\"type\":2,\"payload\":\"aGVhZA==\",\"position\":0}\n");
         torn.truncate(torn.len() - 9);
-        assert!(Records::new(&torn[..]).next().is_err());
+        let mut records = Records::new(&torn[..]);
+        let end = loop {
+            match records.next() {
+                Ok(Some(_)) => {}
+                end => break end,
+            }
+        };
+        assert!(end.is_err());
     }
 }
