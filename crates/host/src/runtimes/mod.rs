@@ -5,6 +5,9 @@
 
 pub mod docker;
 pub mod find;
+mod links;
+mod lower;
+mod made;
 pub mod overlay_mount;
 pub mod tree;
 

@@ -9,6 +9,7 @@ use plimsoll_core::trust::chain_ids;
 
 use super::disk::{DataRoot, RecordError};
 use super::memo::ImageLayers;
+use crate::runtimes::lower::{LayerName, excerpt};
 
 /// Most layers that an image can have: 125 in moby (`daemon/internal/layer/layer_store.go`), twice
 /// that to be sure that it is not this reader that gives up first.
@@ -23,35 +24,6 @@ pub(super) struct MountLayers {
     pub(super) init: LayerName,
     /// Directories of the image's layers, the base first.
     pub(super) image: ImageLayers,
-}
-
-/// The name of a directory of a storage driver: safe as one component of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LayerName(String);
-
-impl LayerName {
-    /// Parses what a record holds: 64 hexadecimal digits, with `-init` for an init layer; records of
-    /// old versions have other names of the same characters.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let good = !text.is_empty()
-            && text.len() <= 128
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        good.then(|| Self(text.to_owned()))
-    }
-
-    /// Returns the name.
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for LayerName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// Reads where a container's layers lie. `diff_ids` are its image's layers, the base first.
@@ -219,11 +191,6 @@ fn must_exist(what: &str) -> impl Fn(RecordError) -> RecordError + use<'_> {
         }
         broken @ RecordError::Broken(_) => broken,
     }
-}
-
-/// The beginning of what a record holds, to show.
-pub(super) fn excerpt(bytes: &[u8]) -> String {
-    escape(bytes.get(..100).unwrap_or(bytes)).into_owned()
 }
 
 fn shown(chain_id: Option<&ChainId>) -> String {
