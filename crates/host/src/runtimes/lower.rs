@@ -117,3 +117,34 @@ pub(in crate::runtimes) fn subvolume_option(options: &[u8]) -> Option<u64> {
 pub(in crate::runtimes) fn excerpt(bytes: &[u8]) -> String {
     escape(bytes.get(..100).unwrap_or(bytes)).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_layers() {
+        let id = "a6816992a2ac4b52adec6c84da7326f3458e1a09378d3af025fb5ab6c0730a47";
+        for good in [id, &format!("{id}-init")] {
+            assert_eq!(LayerName::parse(good.as_bytes()).unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "..",
+            ".",
+            "a/b",
+            "/etc",
+            "a\n",
+            "A",
+            "a b",
+            "a\0",
+            &"a".repeat(129),
+        ] {
+            assert!(
+                LayerName::parse(bad.as_bytes()).is_none(),
+                "{}",
+                escape(bad.as_bytes())
+            );
+        }
+    }
+}

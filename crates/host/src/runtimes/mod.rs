@@ -9,6 +9,7 @@ mod links;
 mod lower;
 mod made;
 pub mod overlay_mount;
+pub mod storage;
 pub mod tree;
 
 use plimsoll_core::model::{Container, ExpectedMount, Gap, RuntimePath};

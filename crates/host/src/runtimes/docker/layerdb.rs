@@ -4,7 +4,7 @@
 //! `mount-id`, `init-id` and `parent`; `image/<driver>/layerdb/sha256/<chainID>` holds `cache-id`,
 //! `diff` and `parent`. A cache id is the name of a directory of the storage driver.
 
-use plimsoll_core::model::{ChainId, ContainerId, DiffId, Digest, escape};
+use plimsoll_core::model::{ChainId, ContainerId, DiffId, Digest};
 use plimsoll_core::trust::chain_ids;
 
 use super::disk::{DataRoot, RecordError};
@@ -200,32 +200,6 @@ fn shown(chain_id: Option<&ChainId>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_layers() {
-        let id = "a6816992a2ac4b52adec6c84da7326f3458e1a09378d3af025fb5ab6c0730a47";
-        for good in [id, &format!("{id}-init")] {
-            assert_eq!(LayerName::parse(good.as_bytes()).unwrap().as_str(), good);
-        }
-        for bad in [
-            "",
-            "..",
-            ".",
-            "a/b",
-            "/etc",
-            "a\n",
-            "A",
-            "a b",
-            "a\0",
-            &"a".repeat(129),
-        ] {
-            assert!(
-                LayerName::parse(bad.as_bytes()).is_none(),
-                "{}",
-                escape(bad.as_bytes())
-            );
-        }
-    }
 
     const ID: &str = "48c94983d096b04e83d4a31c44763b2a70396ff0a1f5b186d7f524c2ed21b694";
 

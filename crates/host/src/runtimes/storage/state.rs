@@ -1,0 +1,177 @@
+//! What a container is doing: by the process table, which alone knows.
+//!
+//! Podman keeps states in a database, which says what was true when Podman ran last: nobody writes
+//! down there that a monitor was killed. What counts is the process whose number the monitor wrote to
+//! `pidfile` (conmon `src/conmon.c`), if it is the container's; without one, whether there is a
+//! specification, which Podman and CRI-O write when a container is started.
+
+use std::path::{Path, PathBuf};
+
+use plimsoll_core::model::{ContainerId, Gap, State};
+
+use super::record::{ContainerRecord, Spec};
+use super::store::Store;
+use crate::proc::mountinfo::OverlayMount;
+use crate::proc::{cgroup, life};
+use crate::runtimes::lower::last_two;
+
+/// The file that holds the number of the first process.
+const PID_FILE: &str = "pidfile";
+
+/// Longest text in it.
+const PID_LENGTH: usize = 64;
+
+/// What is known of a container's state.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) state: State,
+    /// Its first process, when it is on this machine and certainly the container's.
+    pub(super) pid: Option<u32>,
+    /// Why the state is not certain.
+    pub(super) gap: Option<Gap>,
+}
+
+/// Returns the state of a container. With `local` its processes would be on this machine.
+pub(super) fn known(
+    store: &Store,
+    record: &ContainerRecord,
+    id: &ContainerId,
+    spec: &Result<Option<Spec>, String>,
+    local: bool,
+) -> Known {
+    let rests = |state| Known {
+        state,
+        pid: None,
+        gap: None,
+    };
+    let unknown = |why: String| Known {
+        state: State::Unknown,
+        pid: None,
+        gap: Some(Gap::new(id.as_str(), why)),
+    };
+    let resting = match spec {
+        Ok(None) => State::Created,
+        Ok(Some(_)) | Err(_) => State::Exited,
+    };
+    if !local {
+        // The records of a machine that was switched off.
+        return rests(resting);
+    }
+    let mut looked = false;
+    for dir in run_dirs(store, id, spec.as_ref().ok().and_then(Option::as_ref)) {
+        let opened = match store.graph.open_named(&dir) {
+            Ok(opened) => opened,
+            Err(rustix::io::Errno::NOENT) => {
+                // Where the run root is, the container's part of it is made when it is started.
+                looked |= dir.ancestors().nth(3).is_some_and(Path::is_dir);
+                continue;
+            }
+            Err(errno) => {
+                let why = std::io::Error::from(errno);
+                return unknown(format!("{}: {why}", dir.display()));
+            }
+        };
+        looked = true;
+        let Ok(text) = opened.read_file(PID_FILE.as_bytes(), PID_LENGTH) else {
+            continue;
+        };
+        let Some(pid) = pid(&text) else {
+            return unknown(format!("{}: not a number", dir.join(PID_FILE).display()));
+        };
+        match is_its(pid, id, record) {
+            Ok(true) => {
+                let frozen = cgroup::is_frozen(pid, id);
+                return Known {
+                    state: if frozen {
+                        State::Paused
+                    } else {
+                        State::Running
+                    },
+                    pid: Some(pid),
+                    gap: None,
+                };
+            }
+            Ok(false) => {}
+            Err(why) => return unknown(why),
+        }
+    }
+    match (resting, looked) {
+        (State::Exited, false) => unknown(
+            "where its run directory lies is not known, so that it cannot be told whether it runs"
+                .into(),
+        ),
+        (resting, _) => rests(resting),
+    }
+}
+
+/// Returns the directories that may hold the container's `pidfile`: beneath the run root, and where the
+/// specification says that Podman keeps the files that it mounts.
+pub(super) fn run_dirs(store: &Store, id: &ContainerId, spec: Option<&Spec>) -> Vec<PathBuf> {
+    let own = format!("{}-containers/{id}/userdata", store.driver);
+    let mut dirs = Vec::new();
+    if let Some(run_root) = &store.graph.run_root {
+        dirs.push(run_root.join(&own));
+    }
+    if let Some(spec) = spec {
+        let static_dir = store.show(&own);
+        for mount in spec.mounts.iter().flatten() {
+            let parent = Path::new(&mount.source).parent();
+            if let Some(dir) = parent.filter(|dir| dir.is_absolute() && dir.ends_with(&own))
+                && dir != static_dir
+                && !dirs.iter().any(|known| known == dir)
+            {
+                dirs.push(dir.to_owned());
+                break;
+            }
+        }
+    }
+    dirs
+}
+
+/// Returns the number that a `pidfile` holds.
+pub(super) fn pid(text: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(text).ok()?.trim_ascii();
+    text.parse().ok().filter(|pid| *pid != 0)
+}
+
+/// Whether a process is the container's: by its control group, or where that is not named after the
+/// container (`--cgroups=disabled`, cgroup v1 without root), by the rootfs that it runs on. Numbers of
+/// processes are used again.
+fn is_its(pid: u32, id: &ContainerId, record: &ContainerRecord) -> Result<bool, String> {
+    match life::life(pid, id) {
+        life::Life::Alive => return Ok(true),
+        life::Life::Unknown(why) => return Err(why),
+        life::Life::Gone => {}
+    }
+    let Some(mount) = life::root_mount(pid)? else {
+        return Ok(false);
+    };
+    let layer = record.layer.as_bytes();
+    Ok(match mount.fs_type.as_bytes() {
+        b"overlay" => {
+            let options = OverlayMount::decode(mount.super_options.as_bytes());
+            options.upper.as_deref().and_then(last_two) == Some((layer, &b"diff"[..]))
+        }
+        _ => last_two(mount.root.as_bytes()).is_some_and(|(_, last)| last == layer),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_processes() {
+        for (text, number) in [
+            (&b"398"[..], Some(398)),
+            (b"398\n", Some(398)),
+            (b"0", None),
+            (b"", None),
+            (b"-1", None),
+            (b"99999999999", None),
+            (b"\xff", None),
+        ] {
+            assert_eq!(pid(text), number, "{text:?}");
+        }
+    }
+}

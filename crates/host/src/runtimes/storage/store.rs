@@ -1,0 +1,335 @@
+//! One store: what one storage driver keeps beneath one graph root.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use plimsoll_core::model::{Algorithm, ContainerId, DiffId, Digest, escape};
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use super::record::{self, ContainerRecord, ImageConfig, ImageRecord, LayerRecord, Records, Spec};
+use super::source::Graph;
+use crate::fs::{Dir, RECORD_LIMIT, Stat};
+use crate::runtimes::lower::excerpt;
+
+/// A store.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) graph: Rc<Graph>,
+    /// The driver, whose name begins those of its directories.
+    pub(super) driver: String,
+    containers: Memo<Vec<ContainerRecord>>,
+    layers: Memo<Layers>,
+    images: Memo<HashMap<String, (ImageRecord, Home)>>,
+    configs: RefCell<HashMap<String, ImageLayers>>,
+}
+
+/// The layers that an image's configuration names, the base first, or why it cannot be used.
+pub(super) type ImageLayers = Result<Rc<[DiffId]>, String>;
+
+/// The layers of a store by their ids, each with the place that holds it.
+pub(super) type Layers = HashMap<String, (LayerRecord, Home)>;
+
+/// Which place holds something: 0 is the graph root, the others are image stores.
+pub(super) type Home = usize;
+
+/// What was read of files, with what the files were.
+type Memo<T> = RefCell<Option<(Vec<Option<Stat>>, Rc<T>)>>;
+
+impl Store {
+    /// Returns the stores beneath a graph root: one for each driver that was ever used there.
+    ///
+    /// # Errors
+    /// That of listing it.
+    pub(super) fn all(graph: Graph) -> rustix::io::Result<Vec<Self>> {
+        let graph = Rc::new(graph);
+        let mut drivers = Vec::new();
+        let mut reader = graph.dir.reader(0)?;
+        while reader.next_portion(|name| {
+            let driver = name.strip_suffix(b"-containers");
+            let good =
+                |name: &&[u8]| !name.is_empty() && name.iter().all(u8::is_ascii_alphanumeric);
+            if let Some(driver) = driver.filter(good) {
+                drivers.push(String::from_utf8_lossy(driver).into_owned());
+            }
+        })? {}
+        drivers.sort();
+        let store = |driver| Self {
+            graph: Rc::clone(&graph),
+            driver,
+            containers: Memo::default(),
+            layers: Memo::default(),
+            images: Memo::default(),
+            configs: RefCell::default(),
+        };
+        Ok(drivers.into_iter().map(store).collect())
+    }
+
+    /// Returns the path of something beneath the graph root, to show.
+    pub(super) fn show(&self, relative: &str) -> PathBuf {
+        self.graph.path.join(relative)
+    }
+
+    /// Returns a place that holds images, and its path.
+    pub(super) fn home(&self, home: Home) -> Option<(&Dir, &PathBuf)> {
+        match home.checked_sub(1) {
+            None => Some((&self.graph.dir, &self.graph.path)),
+            Some(n) => self
+                .graph
+                .image_stores
+                .get(n)
+                .map(|(dir, path)| (dir, path)),
+        }
+    }
+
+    fn homes(&self) -> impl Iterator<Item = (Home, &Dir)> {
+        let others = self.graph.image_stores.iter().map(|(dir, _)| dir);
+        std::iter::once(&self.graph.dir).chain(others).enumerate()
+    }
+
+    /// Returns the records of all containers.
+    ///
+    /// # Errors
+    /// One clause that names the file.
+    pub(super) fn containers(&self) -> Result<Rc<Vec<ContainerRecord>>, String> {
+        let dir = format!("{}-containers", self.driver);
+        let run = self.run_root();
+        let files = [
+            (Some(&self.graph.dir), format!("{dir}/containers.json")),
+            (
+                Some(&self.graph.dir),
+                format!("{dir}/volatile-containers.json"),
+            ),
+            // With `transient_store`.
+            (run.as_ref(), format!("{dir}/volatile-containers.json")),
+        ];
+        remembered(&self.containers, &files, |read| {
+            let all = read.into_iter().flat_map(|(_, Records(records))| records);
+            all.collect()
+        })
+    }
+
+    /// Returns the layers.
+    ///
+    /// # Errors
+    /// One clause that names the file.
+    pub(super) fn layers(&self) -> Result<Rc<Layers>, String> {
+        let dir = format!("{}-layers", self.driver);
+        let run = self.run_root();
+        let mut homes = vec![0, 0, 0];
+        let mut files = vec![
+            (Some(&self.graph.dir), format!("{dir}/layers.json")),
+            (Some(&self.graph.dir), format!("{dir}/volatile-layers.json")),
+            (run.as_ref(), format!("{dir}/volatile-layers.json")),
+        ];
+        for (home, place) in self.homes().skip(1) {
+            homes.push(home);
+            files.push((Some(place), format!("{dir}/layers.json")));
+        }
+        remembered(
+            &self.layers,
+            &files,
+            |read: Vec<(usize, Records<LayerRecord>)>| {
+                let mut layers = Layers::new();
+                for (file, Records(records)) in read {
+                    let home = homes.get(file).copied().unwrap_or_default();
+                    for layer in records {
+                        // Its own come before those of other stores (`storage/store.go`, `readAllLayerStores`).
+                        layers.entry(layer.id.clone()).or_insert((layer, home));
+                    }
+                }
+                layers
+            },
+        )
+    }
+
+    /// Returns the images.
+    ///
+    /// # Errors
+    /// One clause that names the file.
+    pub(super) fn images(&self) -> Result<Rc<HashMap<String, (ImageRecord, Home)>>, String> {
+        let file = format!("{}-images/images.json", self.driver);
+        let files: Vec<_> = self
+            .homes()
+            .map(|(_, place)| (Some(place), file.clone()))
+            .collect();
+        remembered(
+            &self.images,
+            &files,
+            |read: Vec<(usize, Records<ImageRecord>)>| {
+                let mut images = HashMap::new();
+                for (home, Records(records)) in read {
+                    for image in records {
+                        images.entry(image.id.clone()).or_insert((image, home));
+                    }
+                }
+                images
+            },
+        )
+    }
+
+    /// Returns an image's layers, the base first, from its configuration, which is proved to be the one
+    /// that the id names.
+    ///
+    /// # Errors
+    /// One clause that says why it cannot be used.
+    pub(super) fn image_layers(&self, image: &ImageRecord, home: Home) -> ImageLayers {
+        if let Some(known) = self.configs.borrow().get(&image.id) {
+            return known.clone();
+        }
+        let read = self.read_image_layers(image, home);
+        let mut configs = self.configs.borrow_mut();
+        configs.insert(image.id.clone(), read.clone());
+        read
+    }
+
+    fn read_image_layers(&self, image: &ImageRecord, home: Home) -> ImageLayers {
+        if !is_id(&image.id) {
+            return Err("its id is not the digest of a configuration".into());
+        }
+        let (place, _) = self.home(home).ok_or("its store is gone")?;
+        let file = big_data(&self.driver, &image.id);
+        let bytes = place
+            .read_file(file.as_bytes(), RECORD_LIMIT)
+            .map_err(|e| e.to_string())?;
+        let actual = Digest::new(Algorithm::Sha256, &Sha256::digest(&bytes));
+        if actual.is_none_or(|actual| actual.hex() != image.id) {
+            return Err("its SHA-256 is not the image id: the configuration was altered".into());
+        }
+        let config: ImageConfig = record::parse(&bytes)?;
+        Ok(config.into_layers().into())
+    }
+
+    /// Reads the specification that the container was last started with; `None` where there is none.
+    ///
+    /// # Errors
+    /// One clause that says why it cannot be used.
+    pub(super) fn spec(&self, id: &ContainerId) -> Result<Option<Spec>, String> {
+        let path = format!("{}-containers/{id}/userdata/config.json", self.driver);
+        let bytes = match self.graph.dir.read_file(path.as_bytes(), RECORD_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(format!("{path}: {}", clause(&e))),
+        };
+        record::parse(&bytes)
+            .map(Some)
+            .map_err(|why| format!("{path}: {why}"))
+    }
+
+    /// Opens the run root, where it is known and there.
+    fn run_root(&self) -> Option<Dir> {
+        let path = self.graph.run_root.as_ref()?;
+        self.graph.open_named(path).ok()
+    }
+}
+
+/// Returns where the configuration of an image lies (`storage/images.go`, `datapath`; `storage/store.go`,
+/// `makeBigDataBaseName`).
+fn big_data(driver: &str, image: &str) -> String {
+    let key = STANDARD.encode(format!("sha256:{image}"));
+    format!("{driver}-images/{image}/={key}")
+}
+
+/// Reads the arrays in files, and makes of them what is wanted; or returns what was made of the very
+/// files that are there. A file is replaced by renaming another over it, so that one file is one state.
+/// Files that are not there are left out; each array is given with the number of its file.
+fn remembered<T, R: DeserializeOwned>(
+    memo: &Memo<T>,
+    files: &[(Option<&Dir>, String)],
+    make: impl FnOnce(Vec<(usize, Records<R>)>) -> T,
+) -> Result<Rc<T>, String> {
+    if let Some((seen, value)) = &*memo.borrow() {
+        let unchanged = files
+            .iter()
+            .zip(seen)
+            .all(|((dir, path), seen)| match (dir, seen) {
+                (Some(dir), Some(seen)) => dir.is_still(path.as_bytes(), seen),
+                (Some(dir), None) => !dir.has(path.as_bytes()),
+                (None, _) => true,
+            });
+        if unchanged {
+            return Ok(Rc::clone(value));
+        }
+    }
+    let mut seen = Vec::with_capacity(files.len());
+    let mut read = Vec::new();
+    for (n, (dir, path)) in files.iter().enumerate() {
+        let Some(dir) = dir else {
+            seen.push(None);
+            continue;
+        };
+        match dir.read_file_of(path.as_bytes(), RECORD_LIMIT) {
+            Ok((bytes, file)) => {
+                read.push((
+                    n,
+                    record::parse(&bytes).map_err(|why| format!("{path}: {why}"))?,
+                ));
+                seen.push(Some(file));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => seen.push(None),
+            Err(e) => return Err(format!("{path}: {}", clause(&e))),
+        }
+    }
+    let value = Rc::new(make(read));
+    *memo.borrow_mut() = Some((seen, Rc::clone(&value)));
+    Ok(value)
+}
+
+/// Says what an error of opening beneath the graph root means.
+pub(super) fn clause(error: &std::io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::LOOP | Errno::XDEV) => {
+            "a link stands in its path, which containers/storage never makes".into()
+        }
+        Some(Errno::NOENT) => "it is missing".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Returns a container's id; `None` for one in another form than runtimes make it. Its control group is
+/// told by it, so that it must be one that is in no other name.
+pub(super) fn container_id(text: &str) -> Option<ContainerId> {
+    is_id(text).then(|| ContainerId::new(text.to_owned()))
+}
+
+/// Whether a text is 64 lower-case hexadecimal digits.
+fn is_id(text: &str) -> bool {
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Shows what a record holds in the place of an id.
+pub(super) fn shown(text: &str) -> String {
+    match text.len() {
+        0..=100 => escape(text.as_bytes()).into_owned(),
+        _ => excerpt(text.as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_configuration_lies() {
+        // As Podman 4.3 named the file of an image.
+        assert_eq!(
+            big_data(
+                "overlay",
+                "6acf92a99d015a828c4147f50bb7fb6f08cce7cdbb124b5273909413ccd7ebe7"
+            )
+            .rsplit('/')
+            .next(),
+            Some(
+                "=c2hhMjU2OjZhY2Y5MmE5OWQwMTVhODI4YzQxNDdmNTBiYjdmYjZmMDhjY2U3Y2RiYjEyNGI1MjczOTA5NDEzY2NkN2ViZTc="
+            )
+        );
+    }
+}
