@@ -15,16 +15,23 @@ const TYPES: [&str; 8] = [
 /// CRI-O keep files of this container: what comes from there is the runtime's. Paths in another form
 /// than a clean one are left out: what is not named here is held against the container.
 pub(super) fn expected(spec: &Spec, own: &[&Path]) -> Vec<ExpectedMount> {
-    let mounts = spec.mounts.iter().flatten();
-    mounts
-        .filter_map(|mount| {
-            Some(ExpectedMount {
-                path: RootPath::parse(mount.destination.as_bytes()).ok()?,
-                origin: origin(mount, own),
-                what: source(mount),
-            })
+    let mounts = spec.mounts.iter().flatten().filter_map(|mount| {
+        Some(ExpectedMount {
+            path: RootPath::parse(mount.destination.as_bytes()).ok()?,
+            origin: origin(mount, own),
+            what: source(mount),
         })
-        .collect()
+    });
+    // A file is hidden by a device: by the machine's own where the container may make none.
+    let masked = spec.linux.iter().flat_map(|linux| &linux.masked_paths);
+    let masked = masked.flatten().filter_map(|path| {
+        Some(ExpectedMount {
+            path: RootPath::parse(path.as_bytes()).ok()?,
+            origin: MountOrigin::Runtime,
+            what: ExpectedSource::HostPath("/dev/null".into()),
+        })
+    });
+    mounts.chain(masked).collect()
 }
 
 fn origin(mount: &SpecMount, own: &[&Path]) -> MountOrigin {
@@ -66,7 +73,8 @@ mod tests {
                 {"destination":"/sub","type":"bind","source":"/proc/self/fd/7"},
                 {"destination":"/t","type":"tmpfs","source":"tmpfs"},
                 {"destination":"/z","type":"zfs","source":"pool"},
-                {"destination":"relative","type":"tmpfs"}]}"#,
+                {"destination":"relative","type":"tmpfs"}],
+                "linux":{"maskedPaths":["/proc/keys"]}}"#,
         )
         .unwrap();
         let told = expected(&spec, &[Path::new("/run/x")]);
@@ -88,6 +96,7 @@ mod tests {
                 ("/sub".into(), declared, ExpectedSource::Unknown),
                 ("/t".into(), declared, ExpectedSource::FileSystem("tmpfs")),
                 ("/z".into(), declared, ExpectedSource::Unknown),
+                ("/proc/keys".into(), MountOrigin::Runtime, host("/dev/null")),
             ]
         );
     }

@@ -243,7 +243,17 @@ pub(super) struct Spec {
     #[serde(default)]
     pub(super) process: Option<SpecProcess>,
     #[serde(default)]
+    pub(super) linux: Option<SpecLinux>,
+    #[serde(default)]
     pub(super) annotations: Option<BTreeMap<String, String>>,
+}
+
+/// What is special to Linux.
+#[derive(Debug, Deserialize)]
+pub(super) struct SpecLinux {
+    /// Files and directories that are hidden.
+    #[serde(rename = "maskedPaths", default)]
+    pub(super) masked_paths: Option<Vec<String>>,
 }
 
 /// A mount.
