@@ -41,8 +41,8 @@ fn refused(args: &[&str], env: &[(&str, &str)], why: &str) {
 fn arguments_that_make_no_sense() {
     for (args, why) in [
         (
-            &["check", "podman:db"][..],
-            "containers of podman cannot be found by name yet",
+            &["check", "containerd:ns/id"][..],
+            "containers of containerd cannot be found by name yet",
         ),
         (&["check", "k8s:ns/pod/c"], "k8s"),
         (&["check", "oci:x"], "no kind of target"),

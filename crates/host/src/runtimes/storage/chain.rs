@@ -28,6 +28,17 @@ pub(super) struct Chain {
     pub(super) own: Link,
     /// The top one first.
     pub(super) image: Vec<Link>,
+    /// What the top one is a copy of, with other owners: the overlay driver stacks both
+    /// (`storage/drivers/template.go`; `storage/store.go`, `imageTopLayerForMapping`).
+    pub(super) copied: Option<Link>,
+}
+
+impl Chain {
+    /// Returns the layers that the overlay driver stacks beneath a container's own, the top one first.
+    pub(super) fn stacked(&self) -> impl Iterator<Item = &Link> {
+        let (top, rest) = self.image.split_at(self.image.len().min(1));
+        top.iter().chain(&self.copied).chain(rest)
+    }
 }
 
 /// Follows the parents of a container's layer.
@@ -45,31 +56,39 @@ pub(super) fn chain(layers: &Layers, container: &ContainerRecord) -> Result<Chai
         if !seen.insert(next) {
             return Err(format!("layer {} is a parent of its own", shown(next)));
         }
-        let name = LayerName::parse(next.as_bytes())
-            .ok_or_else(|| format!("\"{}\" is not the id of a layer", shown(next)))?;
-        let (record, home) = layers
-            .get(next)
-            .ok_or_else(|| format!("layer {name} has no record"))?;
-        if record.is_incomplete() {
-            return Err(format!("layer {name} is being made or removed"));
-        }
-        let diff_id = record
-            .diff_id()
-            .map_err(|text| format!("layer {name} has the digest \"{}\"", shown(text)))?;
-        links.push(Link {
-            name,
-            diff_id,
-            home: *home,
-            is_mapped: record.is_mapped(),
-        });
-        next = &record.parent;
+        let (link, parent) = link(layers, next)?;
+        links.push(link);
+        next = parent;
     }
     let mut links = links.into_iter();
     let own = links.next().ok_or("its record names no layer")?;
     Ok(Chain {
         own,
         image: links.collect(),
+        copied: None,
     })
+}
+
+/// Returns a layer, and the id of its parent.
+fn link<'l>(layers: &'l Layers, id: &str) -> Result<(Link, &'l str), String> {
+    let name = LayerName::parse(id.as_bytes())
+        .ok_or_else(|| format!("\"{}\" is not the id of a layer", shown(id)))?;
+    let (record, home) = layers
+        .get(id)
+        .ok_or_else(|| format!("layer {name} has no record"))?;
+    if record.is_incomplete() {
+        return Err(format!("layer {name} is being made or removed"));
+    }
+    let diff_id = record
+        .diff_id()
+        .map_err(|text| format!("layer {name} has the digest \"{}\"", shown(text)))?;
+    let link = Link {
+        name,
+        diff_id,
+        home: *home,
+        is_mapped: record.is_mapped(),
+    };
+    Ok((link, &record.parent))
 }
 
 /// What is known of an image's layers.
@@ -117,6 +136,17 @@ pub(super) fn known(store: &Store, container: &ContainerRecord, chain: &mut Chai
         ),
     };
     known.gaps.extend(top(image, chain));
+    let top = chain.image.first();
+    if top.is_some_and(|top| top.is_mapped && top.name.as_str() != image.layer) {
+        let copied = store.layers().and_then(|layers| {
+            let (link, _) = link(&layers, &image.layer)?;
+            Ok(link)
+        });
+        match copied {
+            Ok(copied) => chain.copied = Some(copied),
+            Err(why) => known.gaps.push(Gap::new("image", why)),
+        }
+    }
     known
 }
 

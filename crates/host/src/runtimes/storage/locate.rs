@@ -70,7 +70,7 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     let owners = owners(wanted)?.map(Arc::new);
     let mut gaps = Vec::new();
     let mut image = Vec::new();
-    for link in &chain.image {
+    for link in chain.stacked() {
         lowers(store, link, owners.as_ref(), &mut image)?;
     }
     let upper = layer(store, &chain.own, "diff", None)?;
@@ -252,7 +252,7 @@ fn agree(wanted: &Wanted<'_>, lowers: &[&[u8]]) -> Result<(), String> {
     let links: Vec<Dir> = (0..=store.graph.image_stores.len())
         .filter_map(|home| store.home(home)?.0.open_beneath(b"overlay/l").ok())
         .collect();
-    let expected: Vec<&str> = chain.image.iter().map(|link| link.name.as_str()).collect();
+    let expected: Vec<&str> = chain.stacked().map(|link| link.name.as_str()).collect();
     // Directories left by a change of owners stand by themselves, after that of their layer.
     let is_diff = |lower: &&[u8]| {
         last_two(lower).is_none_or(|(_, last)| last == b"diff" || !last.starts_with(b"diff"))

@@ -30,6 +30,7 @@ pub(super) use self::source::MARK;
 use self::store::{Store, container_id, shown};
 use super::find::Sources;
 use super::links::followed;
+use super::lower::LayerName;
 use super::{Located, Runtime, RuntimeError};
 use crate::fs::Dir;
 use crate::layers::LayerStack;
@@ -351,9 +352,24 @@ fn expected_mounts(
 
 /// Returns who is root in a container, as on disk.
 fn root_of(store: &Store, record: &ContainerRecord) -> Owner {
-    if let Some(uid) = store.graph.user {
-        let gid = store.graph.dir.stat_self().map_or(uid, |stat| stat.gid);
-        return Owner { uid, gid };
+    if let Some(user) = store.graph.user {
+        // The directory around a container's own layer is given to its root, and is in no container.
+        let overlay = store.graph.dir.open_beneath(b"overlay");
+        let own = overlay.and_then(|overlay| match LayerName::parse(record.layer.as_bytes()) {
+            Some(name) => overlay.stat(name.as_str().as_bytes()),
+            None => overlay.stat_self(),
+        });
+        let own = own.or_else(|_| store.graph.dir.stat_self());
+        return own.map_or(
+            Owner {
+                uid: user,
+                gid: user,
+            },
+            |stat| Owner {
+                uid: stat.uid,
+                gid: stat.gid,
+            },
+        );
     }
     let first = |map: &[record::IdMapping]| {
         let root = map.iter().find(|range| range.container_id == 0);

@@ -25,7 +25,7 @@ pub(super) struct Store {
     pub(super) driver: String,
     containers: Memo<Vec<ContainerRecord>>,
     layers: Memo<Layers>,
-    images: Memo<HashMap<String, (ImageRecord, Home)>>,
+    images: Memo<Images>,
     configs: RefCell<HashMap<String, ImageLayers>>,
 }
 
@@ -34,6 +34,9 @@ pub(super) type ImageLayers = Result<Rc<[DiffId]>, String>;
 
 /// The layers of a store by their ids, each with the place that holds it.
 pub(super) type Layers = HashMap<String, (LayerRecord, Home)>;
+
+/// The images of a store by their ids, each with the place that holds it.
+pub(super) type Images = HashMap<String, (ImageRecord, Home)>;
 
 /// Which place holds something: 0 is the graph root, the others are image stores.
 pub(super) type Home = usize;
@@ -152,7 +155,7 @@ impl Store {
     ///
     /// # Errors
     /// One clause that names the file.
-    pub(super) fn images(&self) -> Result<Rc<HashMap<String, (ImageRecord, Home)>>, String> {
+    pub(super) fn images(&self) -> Result<Rc<Images>, String> {
         let file = format!("{}-images/images.json", self.driver);
         let files: Vec<_> = self
             .homes()
@@ -162,7 +165,7 @@ impl Store {
             &self.images,
             &files,
             |read: Vec<(usize, Records<ImageRecord>)>| {
-                let mut images = HashMap::new();
+                let mut images = Images::new();
                 for (home, Records(records)) in read {
                     for image in records {
                         images.entry(image.id.clone()).or_insert((image, home));
