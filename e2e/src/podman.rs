@@ -119,6 +119,45 @@ impl Podman {
         }
     }
 
+    /// Has the containers mounted by this program from now on.
+    ///
+    /// # Panics
+    /// When the configuration cannot be written.
+    pub fn mount_by(&self, program: &str) {
+        let conf = self.dir.path().join("storage.conf");
+        let text = std::fs::read_to_string(&conf).expect("configuration");
+        let more = format!("[storage.options.overlay]\nmount_program = \"{program}\"\n");
+        std::fs::write(conf, text + &more).expect("configuration");
+    }
+
+    /// Moves the store aside, and makes an empty one that its images are taken from.
+    ///
+    /// # Panics
+    /// When it cannot be done.
+    pub fn images_elsewhere(&self) {
+        let images = self.fs.path().join("images");
+        // The driver holds its directory as a mount of its own.
+        mounts::unmount_beneath(&[&self.graph_root()]);
+        std::fs::rename(self.graph_root(), &images).expect("rename");
+        // What Podman keeps of where its store is.
+        std::fs::remove_dir_all(images.join("libpod")).expect("remove");
+        let conf =
+            |images: &str| format!("[storage.options]\nadditionalimagestores = [\"{images}\"]\n");
+        for (file, images) in [
+            (
+                self.dir.path().join("storage.conf"),
+                images.to_str().expect("UTF-8"),
+            ),
+            (
+                self.fs.path().join("etc/containers/storage.conf"),
+                "/images",
+            ),
+        ] {
+            let text = std::fs::read_to_string(&file).expect("configuration");
+            std::fs::write(file, text + &conf(images)).expect("configuration");
+        }
+    }
+
     /// Runs a script in a container.
     ///
     /// # Panics

@@ -183,7 +183,7 @@ pub(super) fn find(sources: &Sources) -> Result<Source, RuntimeError> {
             source.graphs.push(graph);
         }
         Ok(_) => absent = format!("{} holds no store", shown(&disk.show(&path))),
-        Err(Errno::NOENT | Errno::NOTDIR) => {
+        Err(Errno::NOENT) => {
             absent = format!("there is no {}", shown(&disk.show(&path)));
         }
         Err(errno) => source.gaps.push(unreadable(&disk.show(&path), errno)),
@@ -282,7 +282,7 @@ fn of_user(disk: &Disk, user: &User, system: &Conf, local: bool) -> Result<Optio
     let dir = match disk.dir(Path::new(&user.home)) {
         Ok(dir) => dir,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        Err(errno) => return told(&home, std::io::Error::from(errno).to_string()),
+        Err(errno) => return told(&home, clause(errno.into())),
     };
     let file = home.join(USER_CONF);
     let own = match dir.read_file(USER_CONF.as_bytes(), RECORD_LIMIT) {
@@ -291,7 +291,7 @@ fn of_user(disk: &Disk, user: &User, system: &Conf, local: bool) -> Result<Optio
             Err(why) => return told(&file, why),
         },
         Err(e) if is_missing(&e) => Conf::default(),
-        Err(e) => return told(&file, e.to_string()),
+        Err(e) => return told(&file, clause(e.into())),
     };
     let configured = own.graph_root.as_ref().or(own.rootless.as_ref());
     let (opened, path) = match configured.or(system.rootless.as_ref()) {
@@ -306,12 +306,8 @@ fn of_user(disk: &Disk, user: &User, system: &Conf, local: bool) -> Result<Optio
     };
     let graph = match opened {
         Ok(dir) if is_graph_root(&dir) => dir,
-        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        Err(Errno::LOOP | Errno::XDEV) => {
-            let why = "a link stands in its path: give the graph root with --data-root";
-            return told(&path, why.into());
-        }
-        Err(errno) => return told(&path, std::io::Error::from(errno).to_string()),
+        Ok(_) | Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return told(&path, clause(errno.into())),
     };
     if graph.stat_self().map(|stat| stat.uid) != Ok(user.uid) {
         return told(&path, "it belongs to another user".into());
@@ -365,14 +361,19 @@ fn same(a: &Dir, b: &Dir) -> bool {
 }
 
 fn unreadable(path: &Path, errno: Errno) -> Gap {
-    let why = match errno {
-        Errno::LOOP | Errno::XDEV => {
-            "a link stands in its path: give the graph root with --data-root".into()
+    let what = Bytes::from(path.as_os_str().as_bytes());
+    Gap::new(what, clause(errno.into()))
+}
+
+/// Says what an error of opening means, and the way out.
+fn clause(error: std::io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::LOOP | Errno::XDEV | Errno::NOTDIR) => {
+            "a link stands in its path, or a file: give the graph root with --data-root".into()
         }
-        Errno::ACCESS | Errno::PERM => "permission denied: run as root".into(),
-        errno => std::io::Error::from(errno).to_string(),
-    };
-    Gap::new(Bytes::from(path.as_os_str().as_bytes()), why)
+        Some(Errno::ACCESS | Errno::PERM) => "permission denied: run as root".into(),
+        _ => error.to_string(),
+    }
 }
 
 fn is_missing(error: &std::io::Error) -> bool {

@@ -289,6 +289,7 @@ pub(super) fn clause(error: &std::io::Error) -> String {
         Some(Errno::LOOP | Errno::XDEV) => {
             "a link stands in its path, which containers/storage never makes".into()
         }
+        Some(Errno::NOTDIR) => "not a directory, a link or a file stands there".into(),
         Some(Errno::NOENT) => "it is missing".into(),
         _ => error.to_string(),
     }
