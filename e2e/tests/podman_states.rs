@@ -4,11 +4,12 @@
 use plimsoll_core::model::{
     EngineKind, Measurement, MountOrigin, RuntimeKind, RuntimePathKind, State,
 };
-use plimsoll_e2e::brute::Differences;
+use plimsoll_e2e::brute::{self, Differences};
+use plimsoll_e2e::command::shell;
 use plimsoll_e2e::dockerd::{inspect_of, not_of_docker as not_of_podman, small_rootfs};
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::podman::{Podman, inspect, inspect_one};
-use plimsoll_e2e::require;
+use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Sources};
 
 /// What a process in the container does: among it an edit that keeps size and mtime.
@@ -224,4 +225,56 @@ fn overlay() {
 #[test]
 fn btrfs() {
     states(Kind::Btrfs, EngineKind::Btrfs);
+}
+
+/// The program itself, which leaves nothing behind: no access time where they are kept strictly, no
+/// mount.
+fn leaves_nothing(kind: Kind) {
+    require!(
+        "podman",
+        "runc",
+        "conmon",
+        "busybox",
+        "mkfs.ext4",
+        "mkfs.btrfs"
+    );
+    let podman = Podman::with(kind, 2048, ",strictatime");
+    image(&podman);
+    for name in ["running", "exited"] {
+        run(&podman, name, &[]);
+        podman.exec(name, EDITS);
+    }
+    podman.podman(&["stop", "--time=0", "exited"]);
+    let root = podman.graph_root();
+    shell(&format!("sync -f {}", root.display()));
+    let mounts = || {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        let own = |line: &&str| line.contains(&root.display().to_string());
+        text.lines()
+            .filter(own)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let before = (brute::trace(&root), mounts());
+    for (target, code) in [
+        ("podman:running", 1),
+        ("podman:exited", 1),
+        ("cri-o:exited", 2),
+    ] {
+        let mut check = program::command();
+        check.args(["check", target, "--data-root"]).arg(&root);
+        let output = check.output().expect("plimsoll");
+        assert_eq!(output.status.code(), Some(code), "{target}: {output:?}");
+        assert!((brute::trace(&root), mounts()) == before, "{target}");
+    }
+}
+
+#[test]
+fn leaves_nothing_overlay() {
+    leaves_nothing(Kind::Ext4);
+}
+
+#[test]
+fn leaves_nothing_btrfs() {
+    leaves_nothing(Kind::Btrfs);
 }

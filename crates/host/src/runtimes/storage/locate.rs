@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use plimsoll_core::model::{ExpectedMount, Gap};
+use rustix::io::Errno;
 
 use super::chain::{Chain, Link};
 use super::record::{ContainerRecord, IdMapping};
@@ -223,25 +224,31 @@ fn layer(
     name: &str,
     owners: Option<&Arc<Owners>>,
 ) -> Result<Layer, RuntimeError> {
-    let relative = match store.driver.as_str() {
-        "vfs" => format!("vfs/dir/{}", link.name),
-        driver => format!("{driver}/{}/{name}", link.name),
+    let (relative, opened) = match store.driver.as_str() {
+        "overlay" => {
+            let relative = format!("{}/{name}", link.name);
+            let opened = store.overlay_dir(link.home, &relative);
+            (format!("overlay/{relative}"), opened)
+        }
+        _ => {
+            let relative = format!("vfs/dir/{}", link.name);
+            let place = store.home(link.home).map(|(dir, _)| dir);
+            let opened = place.ok_or(Errno::NOENT);
+            let opened = opened.and_then(|place| place.open_beneath(relative.as_bytes()));
+            (relative, opened)
+        }
     };
-    let (place, path) = store
-        .home(link.home)
-        .ok_or_else(|| inconsistent(format!("{relative}: its store is gone")))?;
-    let dir = place.open_beneath(relative.as_bytes()).map_err(|errno| {
-        inconsistent(format!(
-            "{relative}: {}",
-            clause(&std::io::Error::from(errno))
-        ))
+    let dir = opened.map_err(|errno| {
+        let why = clause(&std::io::Error::from(errno));
+        inconsistent(format!("{relative}: {why}"))
     })?;
+    let place = store.home(link.home).map(|(_, path)| path.join(&relative));
     Ok(Layer {
         dir: Arc::new(match owners {
             Some(owners) => dir.with_owners(Arc::clone(owners)),
             None => dir,
         }),
-        path: path.join(&relative),
+        path: place.unwrap_or_else(|| store.show(&relative)),
         diff_id: link.diff_id,
     })
 }
@@ -250,7 +257,7 @@ fn layer(
 fn agree(wanted: &Wanted<'_>, lowers: &[&[u8]]) -> Result<(), String> {
     let Wanted { store, chain, .. } = wanted;
     let links: Vec<Dir> = (0..=store.graph.image_stores.len())
-        .filter_map(|home| store.home(home)?.0.open_beneath(b"overlay/l").ok())
+        .filter_map(|home| store.overlay_dir(home, "l").ok())
         .collect();
     let expected: Vec<&str> = chain.stacked().map(|link| link.name.as_str()).collect();
     // Directories left by a change of owners stand by themselves, after that of their layer.

@@ -291,7 +291,7 @@ fn of_user(disk: &Disk, user: &User, system: &Conf, local: bool) -> Result<Optio
             Err(why) => return told(&file, why),
         },
         Err(e) if is_missing(&e) => Conf::default(),
-        Err(e) => return told(&file, clause(e.into())),
+        Err(e) => return told(&file, clause(e)),
     };
     let configured = own.graph_root.as_ref().or(own.rootless.as_ref());
     let (opened, path) = match configured.or(system.rootless.as_ref()) {

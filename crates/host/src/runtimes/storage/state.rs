@@ -11,6 +11,7 @@ use plimsoll_core::model::{ContainerId, Gap, State};
 
 use super::record::{ContainerRecord, Spec};
 use super::store::Store;
+use crate::fs::read_small_bytes;
 use crate::proc::mountinfo::OverlayMount;
 use crate::proc::{cgroup, life};
 use crate::runtimes::lower::last_two;
@@ -78,7 +79,9 @@ pub(super) fn known(
         let Some(pid) = pid(&text) else {
             return unknown(format!("{}: not a number", dir.join(PID_FILE).display()));
         };
-        match is_its(pid, id, record) {
+        let its = is_users(pid, store.graph.user)
+            .and_then(|is_users| Ok(is_users && is_its(pid, id, record)?));
+        match its {
             Ok(true) => {
                 let frozen = cgroup::is_frozen(pid, id);
                 return Known {
@@ -134,6 +137,38 @@ pub(super) fn pid(text: &[u8]) -> Option<u32> {
     text.parse().ok().filter(|pid| *pid != 0)
 }
 
+/// Whether a process is one that this user can have started, where the store is a user's: who could have
+/// written down the number and the id of somebody else's.
+fn is_users(pid: u32, user: Option<u32>) -> Result<bool, String> {
+    let Some(user) = user else {
+        return Ok(true);
+    };
+    let path = format!("/proc/{pid}/uid_map");
+    match read_small_bytes(&path) {
+        Ok(map) => Ok(is_users_map(&map, user)),
+        Err(e) if life::is_gone(&e) => Ok(false),
+        Err(e) => Err(format!("{path}: {e}")),
+    }
+}
+
+/// Whether a `/proc/PID/uid_map` (user_namespaces(7)), as it is seen from outside, is of a namespace that a
+/// user made, or of one in that: it maps the user, and never root.
+pub(super) fn is_users_map(map: &[u8], user: u32) -> bool {
+    let Ok(text) = std::str::from_utf8(map) else {
+        return false;
+    };
+    let numbers = |line: &str| -> Option<(u32, u32)> {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let mut number = || fields.next()?.parse().ok();
+        Some((number()?, number()?))
+    };
+    let holds = |id: u32| {
+        let mut ranges = text.lines().filter_map(numbers);
+        ranges.any(|(first, length)| id.checked_sub(first).is_some_and(|n| n < length))
+    };
+    holds(user) && !holds(0)
+}
+
 /// Whether a process is the container's: by its control group, or where that is not named after the
 /// container (`--cgroups=disabled`, cgroup v1 without root), by the rootfs that it runs on. Numbers of
 /// processes are used again.
@@ -159,6 +194,25 @@ fn is_its(pid: u32, id: &ContainerId, record: &ContainerRecord) -> Result<bool, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn namespaces_of_a_user() {
+        for (map, is) in [
+            (
+                "         0       4242          1\n         1     100000      65536\n",
+                true,
+            ),
+            ("0 100000 4242\n4242 4242 1\n", true),
+            // The initial one, and one that root made.
+            ("0 0 4294967295\n", false),
+            ("0 0 1\n1 4242 1\n", false),
+            ("0 100000 65536\n", false),
+            ("", false),
+            ("0\n0 4242\n", false),
+        ] {
+            assert_eq!(is_users_map(map.as_bytes(), 4242), is, "{map:?}");
+        }
+    }
 
     #[test]
     fn numbers_of_processes() {

@@ -27,6 +27,9 @@ pub(super) struct Store {
     layers: Memo<Layers>,
     images: Memo<Images>,
     configs: RefCell<HashMap<String, ImageLayers>>,
+    /// Views of the directories that hold overlay layers, one for each place; `None` where none is
+    /// needed, or can be had.
+    views: RefCell<HashMap<Home, Option<Rc<Dir>>>>,
 }
 
 /// The layers that an image's configuration names, the base first, or why it cannot be used.
@@ -69,6 +72,7 @@ impl Store {
             layers: Memo::default(),
             images: Memo::default(),
             configs: RefCell::default(),
+            views: RefCell::default(),
         };
         Ok(drivers.into_iter().map(store).collect())
     }
@@ -87,6 +91,31 @@ impl Store {
                 .image_stores
                 .get(n)
                 .map(|(dir, path)| (dir, path)),
+        }
+    }
+
+    /// Opens a directory of an overlay layer, beneath `overlay`. All of them are seen through one view, in
+    /// which reading a link leaves no access time behind: each container has one, `/etc/mtab`.
+    ///
+    /// # Errors
+    /// That of opening it.
+    pub(super) fn overlay_dir(&self, home: Home, relative: &str) -> rustix::io::Result<Dir> {
+        let (place, _) = self.home(home).ok_or(Errno::NOENT)?;
+        let whole = format!("overlay/{relative}");
+        let mut views = self.views.borrow_mut();
+        let view = views.entry(home).or_insert_with(|| {
+            let driver = place.open_beneath(b"overlay").ok()?;
+            // Without one, what needs it says so.
+            driver.view().unwrap_or_default().map(Rc::new)
+        });
+        let Some(view) = view else {
+            return place.open_beneath(whole.as_bytes());
+        };
+        let dir = view.open_beneath(relative.as_bytes())?;
+        // What is mounted over it is not in the view.
+        match place.leads_to(whole.as_bytes(), &dir) {
+            Ok(true) => Ok(dir),
+            Ok(false) | Err(_) => place.open_beneath(whole.as_bytes()),
         }
     }
 
