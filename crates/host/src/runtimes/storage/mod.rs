@@ -346,7 +346,7 @@ fn expected_mounts(
     let own = store.show(&relative);
     let mut dirs = vec![own.as_path()];
     let run = state::run_dirs(store, id, Some(spec));
-    dirs.extend(run.iter().map(PathBuf::as_path));
+    dirs.extend(run.iter().map(|dir| dir.path.as_path()));
     mounts::expected(spec, &dirs)
 }
 

@@ -5,9 +5,10 @@
 //! `pidfile` (conmon `src/conmon.c`), if it is the container's; without one, whether there is a
 //! specification, which Podman and CRI-O write when a container is started.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use plimsoll_core::model::{ContainerId, Gap, State};
+use plimsoll_core::model::{ContainerId, Gap, State, escape};
 
 use super::record::{ContainerRecord, Spec};
 use super::store::Store;
@@ -59,25 +60,31 @@ pub(super) fn known(
         return rests(resting);
     }
     let mut looked = false;
-    for dir in run_dirs(store, id, spec.as_ref().ok().and_then(Option::as_ref)) {
+    for RunDir {
+        path: dir,
+        is_known,
+    } in run_dirs(store, id, spec.as_ref().ok().and_then(Option::as_ref))
+    {
         let opened = match store.graph.open_named(&dir) {
             Ok(opened) => opened,
             Err(rustix::io::Errno::NOENT) => {
-                // Where the run root is, the container's part of it is made when it is started.
-                looked |= dir.ancestors().nth(3).is_some_and(Path::is_dir);
+                // Gone with the machine's last run, or never made.
+                looked |= is_known;
                 continue;
             }
             Err(errno) => {
                 let why = std::io::Error::from(errno);
-                return unknown(format!("{}: {why}", dir.display()));
+                return unknown(format!("{}: {why}", shown(&dir)));
             }
         };
         looked = true;
-        let Ok(text) = opened.read_file(PID_FILE.as_bytes(), PID_LENGTH) else {
-            continue;
+        let text = match opened.read_file(PID_FILE.as_bytes(), PID_LENGTH) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return unknown(format!("{}: {e}", shown(&dir.join(PID_FILE)))),
         };
         let Some(pid) = pid(&text) else {
-            return unknown(format!("{}: not a number", dir.join(PID_FILE).display()));
+            return unknown(format!("{}: not a number", shown(&dir.join(PID_FILE))));
         };
         let its = is_users(pid, store.graph.user)
             .and_then(|is_users| Ok(is_users && is_its(pid, id, record)?));
@@ -107,28 +114,43 @@ pub(super) fn known(
     }
 }
 
-/// Returns the directories that may hold the container's `pidfile`: beneath the run root, and where the
-/// specification says that Podman keeps the files that it mounts.
-pub(super) fn run_dirs(store: &Store, id: &ContainerId, spec: Option<&Spec>) -> Vec<PathBuf> {
+/// A directory that may hold the container's `pidfile`.
+pub(super) struct RunDir {
+    pub(super) path: PathBuf,
+    /// Whether it is the one, as far as there is one: that of a user may be elsewhere.
+    is_known: bool,
+}
+
+/// Returns them: where the specification says that Podman keeps the files that it mounts, and beneath
+/// the run root.
+pub(super) fn run_dirs(store: &Store, id: &ContainerId, spec: Option<&Spec>) -> Vec<RunDir> {
     let own = format!("{}-containers/{id}/userdata", store.driver);
     let mut dirs = Vec::new();
+    let static_dir = store.show(&own);
+    let mounts = spec.and_then(|spec| spec.mounts.as_deref());
+    let mut sources = mounts.unwrap_or_default().iter().filter_map(|mount| {
+        let dir = Path::new(&mount.source).parent()?;
+        let is_run_dir = dir.is_absolute() && dir.ends_with(&own) && dir != static_dir;
+        is_run_dir.then(|| dir.to_owned())
+    });
+    dirs.extend(sources.next().map(|path| RunDir {
+        path,
+        is_known: true,
+    }));
     if let Some(run_root) = &store.graph.run_root {
-        dirs.push(run_root.join(&own));
-    }
-    if let Some(spec) = spec {
-        let static_dir = store.show(&own);
-        for mount in spec.mounts.iter().flatten() {
-            let parent = Path::new(&mount.source).parent();
-            if let Some(dir) = parent.filter(|dir| dir.is_absolute() && dir.ends_with(&own))
-                && dir != static_dir
-                && !dirs.iter().any(|known| known == dir)
-            {
-                dirs.push(dir.to_owned());
-                break;
-            }
+        let path = run_root.join(&own);
+        if dirs.iter().all(|known| known.path != path) {
+            dirs.push(RunDir {
+                path,
+                is_known: store.graph.user.is_none(),
+            });
         }
     }
     dirs
+}
+
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes()).into_owned()
 }
 
 /// Returns the number that a `pidfile` holds.
