@@ -384,3 +384,110 @@ fn is_missing(error: &std::io::Error) -> bool {
 fn shown(path: &Path) -> String {
     escape(path.as_os_str().as_bytes()).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(conf: Option<(&str, &str)>) -> tempfile::TempDir {
+        let disk = tempfile::tempdir().unwrap();
+        for dir in ["var/lib/containers/storage", "srv/graph", "usr/lib/images"] {
+            std::fs::create_dir_all(disk.path().join(dir)).unwrap();
+        }
+        for dir in ["var/lib/containers/storage", "srv/graph"] {
+            std::fs::write(disk.path().join(dir).join(MARK), "").unwrap();
+        }
+        if let Some((file, text)) = conf {
+            let file = disk.path().join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
+        disk
+    }
+
+    fn look(disk: &Path) -> Result<(PathBuf, usize), String> {
+        let sources = Sources {
+            root: Some(disk.to_owned()),
+            ..Sources::default()
+        };
+        let source = find(&sources).map_err(|error| error.to_string())?;
+        let [graph] = &source.graphs[..] else {
+            panic!("{:?}", source.graphs);
+        };
+        assert!(!source.local && graph.user.is_none() && graph.run_root.is_none());
+        assert_eq!(source.gaps, []);
+        let path = graph.path.strip_prefix(disk).unwrap().to_owned();
+        Ok((path, graph.image_stores.len()))
+    }
+
+    #[test]
+    fn the_store_of_a_mounted_disk() {
+        let [etc, usr] = CONFS;
+        for (conf, path, stores) in [
+            (None, GRAPH_ROOT, 0),
+            (Some((etc, "")), GRAPH_ROOT, 0),
+            (
+                Some((etc, "[storage]\ngraphroot = \"/srv/graph\"")),
+                "srv/graph",
+                0,
+            ),
+            (
+                Some((usr, "[storage]\ngraphroot = \"/srv/graph\"")),
+                "srv/graph",
+                0,
+            ),
+            (
+                Some((
+                    etc,
+                    "[storage.options]\nadditionalimagestores = [\"/usr/lib/images\", \"/none\"]",
+                )),
+                GRAPH_ROOT,
+                1,
+            ),
+        ] {
+            let disk = disk(conf);
+            assert_eq!(
+                look(disk.path()).unwrap(),
+                (path.into(), stores),
+                "{conf:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_disk_that_lies() {
+        let [etc, _] = CONFS;
+        for (text, why) in [
+            ("[storage", "not TOML"),
+            ("[storage]\ngraphroot = 5", "not TOML"),
+            (
+                "[storage]\ngraphroot = \"/../../../var/lib/containers/storage\"",
+                "a link stands in its path",
+            ),
+            ("[storage]\ngraphroot = \"/none\"", "there is no"),
+            ("[storage]\ngraphroot = \"/usr\"", "holds no store"),
+        ] {
+            let disk = disk(Some((etc, text)));
+            let told = look(disk.path()).unwrap_err();
+            assert!(
+                told.contains(why) && told.contains("--data-root"),
+                "{text}: {told}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_graph_root_that_is_named() {
+        let disk = disk(None);
+        let sources = |path: &str| Sources {
+            data_root: Some(disk.path().join(path)),
+            ..Sources::default()
+        };
+        let found = find(&sources("srv/graph")).unwrap();
+        assert!(found.local && found.graphs.len() == 1);
+        for (path, why) in [("usr", "no graph root"), ("none", "No such file")] {
+            let told = find(&sources(path)).unwrap_err();
+            assert!(matches!(&told, RuntimeError::Unavailable(text) if text.contains(why)));
+        }
+    }
+}
