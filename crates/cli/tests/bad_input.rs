@@ -58,7 +58,7 @@ fn arguments_that_make_no_sense() {
             &["diff", "web", "--docker-host", "docker.sock"],
             "not an absolute path",
         ),
-        (&["check", "--runtime", "podman"], "podman"),
+        (&["check", "--runtime", "lxc"], "lxc"),
         (&["check", "--layers", "sealed"], "sealed"),
         (
             &["check", "--layers", "digest"],
