@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +17,10 @@ use super::record::{self, ContainerRecord, ImageConfig, ImageRecord, LayerRecord
 use super::source::Graph;
 use crate::fs::{Dir, RECORD_LIMIT, Stat};
 use crate::runtimes::lower::excerpt;
+
+/// How often is looked for a specification that is being replaced, and how long is waited each time.
+const SPEC_LOOKS: usize = 40;
+const SPEC_WAIT: Duration = Duration::from_millis(5);
 
 /// A store.
 #[derive(Debug)]
@@ -239,10 +244,27 @@ impl Store {
 
     /// Reads the specification that the container was last started with; `None` where there is none.
     ///
+    /// Podman takes the old one away before it writes a new one (`libpod/container_internal.go`,
+    /// `saveSpec`): what just changed is waited for.
+    ///
     /// # Errors
     /// One clause that says why it cannot be used.
     pub(super) fn spec(&self, id: &ContainerId) -> Result<Option<Spec>, String> {
-        let path = format!("{}-containers/{id}/userdata/config.json", self.driver);
+        let dir = format!("{}-containers/{id}/userdata", self.driver);
+        for _ in 0..SPEC_LOOKS {
+            if let Ok(Some(spec)) = self.spec_now(&dir) {
+                return Ok(Some(spec));
+            }
+            if !self.just_changed(&dir) {
+                break;
+            }
+            std::thread::sleep(SPEC_WAIT);
+        }
+        self.spec_now(&dir)
+    }
+
+    fn spec_now(&self, dir: &str) -> Result<Option<Spec>, String> {
+        let path = format!("{dir}/config.json");
         let bytes = match self.graph.dir.read_file(path.as_bytes(), RECORD_LIMIT) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -251,6 +273,17 @@ impl Store {
         record::parse(&bytes)
             .map(Some)
             .map_err(|why| format!("{path}: {why}"))
+    }
+
+    /// Whether names came or went in a directory within the last second.
+    fn just_changed(&self, dir: &str) -> bool {
+        let opened = self.graph.dir.open_beneath(dir.as_bytes());
+        let Ok(stat) = opened.and_then(|dir| dir.stat_self()) else {
+            return false;
+        };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
+        (0..=1).contains(&(now - stat.ctime.seconds))
     }
 
     /// Opens the run root, where it is known and there.
