@@ -91,11 +91,7 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && chain.image.is_empty() => {}
         Err(e) => gaps.push(Gap::new(lower.as_str(), clause(&e))),
     }
-    let mut marks = match store.graph.user {
-        // A user mounts with `userxattr` (overlay.go, `get`).
-        Some(_) => MarkNamespace::User,
-        None => MarkNamespace::Trusted,
-    };
+    let mut marks = resting_marks(store)?;
     if let Some(mounted) = mounted(wanted, &mut gaps) {
         if mounted.fs_type.as_bytes() == b"overlay" {
             let options = OverlayMount::decode(mounted.super_options.as_bytes());
@@ -133,6 +129,19 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     })
 }
 
+/// Returns which attributes carry the marks of a container that is not mounted. A user mounts with
+/// `userxattr` (overlay.go, `get`), and the driver's directory belongs to the one who mounts.
+fn resting_marks(store: &Store) -> Result<MarkNamespace, RuntimeError> {
+    let driver = store.graph.dir.stat(b"overlay").map_err(|errno| {
+        let why = clause(&std::io::Error::from(errno));
+        inconsistent(format!("overlay: {why}"))
+    })?;
+    Ok(match driver.uid {
+        0 => MarkNamespace::Trusted,
+        _ => MarkNamespace::User,
+    })
+}
+
 /// Whether the kernel mounts the containers of a store (overlay.go, `getMountProgramFlagFile`).
 /// fuse-overlayfs keeps what is deleted as files named `.wh.`, attributes of its own and sometimes
 /// owners and modes in attributes: other forms than the kernel's, which would be taken for changes.
@@ -162,7 +171,8 @@ fn owners(wanted: &Wanted<'_>) -> Result<Option<Owners>, RuntimeError> {
     let Some((users, groups)) = record.id_maps() else {
         return Ok(None);
     };
-    if chain.own.is_mapped || chain.image.first().is_some_and(|top| top.is_mapped) {
+    let is_copied = chain.own.is_mapped || chain.image.first().is_some_and(|top| top.is_mapped);
+    if is_copied || users.is_empty() || groups.is_empty() {
         return Ok(None);
     }
     if wanted.store.graph.user.is_some() {

@@ -398,4 +398,97 @@ mod tests {
             )
         );
     }
+
+    /// A graph root with these files, and one image store beside it.
+    fn store(files: &[(&str, &str)]) -> (tempfile::TempDir, Store) {
+        let top = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let file = top.path().join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
+        let open = |path: &str| {
+            let path = top.path().join(path);
+            (Dir::open(&path).unwrap(), path)
+        };
+        let (dir, path) = open("graph");
+        let graph = Graph {
+            dir,
+            path,
+            user: None,
+            run_root: Some(top.path().join("run")),
+            image_stores: vec![open("images")],
+        };
+        let mut stores = Store::all(graph).unwrap();
+        assert_eq!(stores.len(), 1);
+        (top, stores.remove(0))
+    }
+
+    const FILES: [(&str, &str); 8] = [
+        (
+            "graph/overlay-containers/containers.json",
+            r#"[{"id":"a"}]"#,
+        ),
+        (
+            "graph/overlay-containers/volatile-containers.json",
+            r#"[{"id":"b"}]"#,
+        ),
+        (
+            "run/overlay-containers/volatile-containers.json",
+            r#"[{"id":"c"}]"#,
+        ),
+        (
+            "graph/overlay-layers/layers.json",
+            r#"[{"id":"l"},{"id":"both"}]"#,
+        ),
+        (
+            "graph/overlay-layers/volatile-layers.json",
+            r#"[{"id":"v","parent":"l"}]"#,
+        ),
+        (
+            "images/overlay-layers/layers.json",
+            r#"[{"id":"m"},{"id":"both","parent":"m"}]"#,
+        ),
+        ("graph/overlay-images/images.json", r#"[{"id":"i"}]"#),
+        (
+            "images/overlay-images/images.json",
+            r#"[{"id":"i"},{"id":"j"}]"#,
+        ),
+    ];
+
+    #[test]
+    fn records_of_every_place() {
+        let (top, store) = store(&FILES);
+        let ids = |store: &Store| -> Vec<String> {
+            let containers = store.containers().unwrap();
+            containers.iter().map(|record| record.id.clone()).collect()
+        };
+        assert_eq!(ids(&store), ["a", "b", "c"]);
+        let layers = store.layers().unwrap();
+        let home = |id: &str| {
+            layers
+                .get(id)
+                .map(|(layer, home)| (layer.parent.as_str(), *home))
+        };
+        assert_eq!(home("v"), Some(("l", 0)));
+        assert_eq!(home("m"), Some(("", 1)));
+        // Its own come first.
+        assert_eq!(home("both"), Some(("", 0)));
+        assert_eq!(store.images().unwrap().get("i").unwrap().1, 0);
+        assert_eq!(store.images().unwrap().get("j").unwrap().1, 1);
+        // What is replaced is read again, and what is not, is not.
+        let before = store.containers().unwrap();
+        assert!(Rc::ptr_eq(&before, &store.containers().unwrap()));
+        let graph = top.path().join("graph/overlay-containers");
+        std::fs::write(graph.join("new"), r#"[{"id":"d"}]"#).unwrap();
+        std::fs::rename(graph.join("new"), graph.join("containers.json")).unwrap();
+        std::fs::remove_file(graph.join("volatile-containers.json")).unwrap();
+        assert_eq!(ids(&store), ["d", "c"]);
+        std::fs::write(graph.join("volatile-containers.json"), "[{").unwrap();
+        let told = store.containers().unwrap_err();
+        assert!(
+            told.starts_with("overlay-containers/volatile-containers.json: "),
+            "{told}"
+        );
+    }
 }
