@@ -1,4 +1,4 @@
-//! Takes what the fuzzers begin with from real file systems, a real Docker and this machine's `/proc`:
+//! Takes what the fuzzers begin with from real file systems, a real Docker, a real Podman and this machine's `/proc`:
 //! `cargo run --package plimsoll-e2e --example fuzz_seeds -- DIRECTORY`, as root. A folder for each target,
 //! in the form that its property in `crates/*/src/**/fuzzing*` wants.
 #![allow(
@@ -13,6 +13,8 @@ mod btrfs;
 mod docker;
 #[path = "fuzz_seeds/overlay.rs"]
 mod overlay;
+#[path = "fuzz_seeds/storage.rs"]
+mod storage;
 #[path = "fuzz_seeds/text.rs"]
 mod text;
 
@@ -55,5 +57,6 @@ fn main() {
     overlay::take(&mut seeds);
     btrfs::take(&mut seeds);
     docker::take(&mut seeds);
+    storage::take(&mut seeds);
     println!("{} seeds", seeds.known.len());
 }

@@ -604,12 +604,25 @@ pub fn inspect_with(
     names: &[&str],
     options: Options,
 ) -> Result<(Vec<Measurement>, Vec<Gap>), String> {
+    inspect_of(RuntimeKind::Docker, sources, names, options)
+}
+
+/// The same with containers of another runtime.
+///
+/// # Errors
+/// The sentence, when the run could not be done.
+pub fn inspect_of(
+    runtime: RuntimeKind,
+    sources: Sources,
+    names: &[&str],
+    options: Options,
+) -> Result<(Vec<Measurement>, Vec<Gap>), String> {
     let request = Request {
         sources,
         targets: names
             .iter()
             .map(|name| Target::Named {
-                runtime: Some(RuntimeKind::Docker),
+                runtime: Some(runtime),
                 name: (*name).to_owned(),
             })
             .collect(),
@@ -635,7 +648,7 @@ pub fn inspect_one(sources: Sources, name: &str) -> Measurement {
     measurement
 }
 
-/// Returns the changes that Docker did not make itself, in the form of [`crate::brute`].
+/// Returns the changes that the runtime did not make itself, in the form of [`crate::brute`].
 #[must_use]
 pub fn not_of_docker(measurement: &Measurement) -> Differences {
     let made = &measurement.container.runtime_paths;

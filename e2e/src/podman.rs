@@ -6,10 +6,13 @@ use std::process::{Command, Output, Stdio};
 
 use std::time::{Duration, Instant};
 
+use plimsoll_core::model::{Gap, Measurement, RuntimeKind};
+use plimsoll_host::inspect::{Options, Sources};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::command::run;
+use crate::dockerd::inspect_of;
 use crate::loopfs::{Kind, LoopFs};
 use crate::mounts;
 
@@ -45,6 +48,19 @@ impl Podman {
             Kind::Btrfs => "btrfs",
             Kind::Ext4 | Kind::Xfs => "overlay",
         };
+        Self::with_driver(driver, kind, mebibytes, mount_options)
+    }
+
+    /// Makes an empty store with the driver that copies whole trees.
+    ///
+    /// # Panics
+    /// When a file cannot be made.
+    #[must_use]
+    pub fn vfs() -> Self {
+        Self::with_driver("vfs", Kind::Ext4, 1024, "")
+    }
+
+    fn with_driver(driver: &str, kind: Kind, mebibytes: u64, mount_options: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("plimsoll-podman-")
             .tempdir()
@@ -68,7 +84,86 @@ impl Podman {
         ] {
             std::fs::write(dir.path().join(name), text).expect("configuration");
         }
+        // As the disk of another machine the file system tells by itself where the store is.
+        let conf = fs.path().join("etc/containers");
+        std::fs::create_dir_all(&conf).expect("directory");
+        std::fs::write(
+            conf.join("storage.conf"),
+            "[storage]\ngraphroot = \"/storage\"\n",
+        )
+        .expect("configuration");
         Self { dir, fs }
+    }
+
+    /// Returns the graph root.
+    #[must_use]
+    pub fn graph_root(&self) -> PathBuf {
+        self.fs.path().join("storage")
+    }
+
+    /// Returns where Plimsoll finds the containers of this store as they are.
+    #[must_use]
+    pub fn live(&self) -> Sources {
+        Sources {
+            data_root: Some(self.graph_root()),
+            ..Sources::default()
+        }
+    }
+
+    /// Returns the file system of the store as the mounted disk of another machine.
+    #[must_use]
+    pub fn disk(&self) -> Sources {
+        Sources {
+            root: Some(self.fs.path()),
+            ..Sources::default()
+        }
+    }
+
+    /// Has the containers mounted by this program from now on.
+    ///
+    /// # Panics
+    /// When the configuration cannot be written.
+    pub fn mount_by(&self, program: &str) {
+        let conf = self.dir.path().join("storage.conf");
+        let text = std::fs::read_to_string(&conf).expect("configuration");
+        let more = format!("[storage.options.overlay]\nmount_program = \"{program}\"\n");
+        std::fs::write(conf, text + &more).expect("configuration");
+    }
+
+    /// Moves the store aside, and makes an empty one that its images are taken from.
+    ///
+    /// # Panics
+    /// When it cannot be done.
+    pub fn images_elsewhere(&self) {
+        let images = self.fs.path().join("images");
+        // The driver holds its directory as a mount of its own.
+        mounts::unmount_beneath(&[&self.graph_root()]);
+        std::fs::rename(self.graph_root(), &images).expect("rename");
+        // What Podman keeps of where its store is.
+        std::fs::remove_dir_all(images.join("libpod")).expect("remove");
+        let conf =
+            |images: &str| format!("[storage.options]\nadditionalimagestores = [\"{images}\"]\n");
+        for (file, images) in [
+            (
+                self.dir.path().join("storage.conf"),
+                images.to_str().expect("UTF-8"),
+            ),
+            (
+                self.fs.path().join("etc/containers/storage.conf"),
+                "/images",
+            ),
+        ] {
+            let text = std::fs::read_to_string(&file).expect("configuration");
+            std::fs::write(file, text + &conf(images)).expect("configuration");
+        }
+    }
+
+    /// Runs a script in a container.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn exec(&self, name: &str, script: &str) {
+        self.podman(&["exec", name, "/bin/sh", "-ec", script]);
     }
 
     /// Runs the podman command and returns its standard output without the last line end.
@@ -202,4 +297,25 @@ impl Drop for Podman {
         }
         mounts::unmount_beneath(&[self.dir.path(), &self.fs.path()]);
     }
+}
+
+/// Looks at containers of Podman, all when no name is given, as the command line does.
+///
+/// # Errors
+/// The sentence, when the run could not be done.
+pub fn inspect(sources: Sources, names: &[&str]) -> Result<(Vec<Measurement>, Vec<Gap>), String> {
+    inspect_of(RuntimeKind::Podman, sources, names, Options::default())
+}
+
+/// Looks at one container, of which everything must be seen.
+///
+/// # Panics
+/// When it cannot be found or something could not be seen.
+#[must_use]
+pub fn inspect_one(sources: Sources, name: &str) -> Measurement {
+    let (mut found, gaps) = inspect(sources, &[name]).expect("inspect");
+    assert_eq!(gaps, [], "{name}");
+    let measurement = found.pop().expect("one container");
+    assert_eq!(measurement.gaps, [], "{name}");
+    measurement
 }

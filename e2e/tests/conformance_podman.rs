@@ -1,6 +1,6 @@
-//! Every scenario in running containers of Podman: Plimsoll by the overlay mount, and what `podman
-//! diff` says, held against the referee. The operations are done from the host, in the merged
-//! directory.
+//! Every scenario in running containers of Podman: Plimsoll by the name of the container and by the
+//! overlay mount, and what `podman diff` says, held against the referee. The operations are done from
+//! the host, in the merged directory.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use plimsoll_core::model::Measurement;
 use plimsoll_e2e::brute::{self, Tree};
 use plimsoll_e2e::conformance::Record;
-use plimsoll_e2e::dockerd::operations_rootfs;
+use plimsoll_e2e::dockerd::{not_of_docker as not_of_podman, operations_rootfs};
 use plimsoll_e2e::operations::{self, Operation};
-use plimsoll_e2e::podman::{Podman, Running};
+use plimsoll_e2e::podman::{self, Podman, Running};
 use plimsoll_e2e::{require, told};
 use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
 
@@ -38,8 +38,9 @@ fn check(merged: &Path) -> Measurement {
 }
 
 impl Table<'_> {
-    /// One scenario in a container of its own; returns what is wrong with what Plimsoll says. It is
-    /// asked by the mount, so that what Podman itself made is told too: `image` is the image alone.
+    /// One scenario in a container of its own; returns what is wrong with what Plimsoll says. Asked by the
+    /// name, it leaves out what Podman itself made; by the mount, that is told too: `image` is the image
+    /// alone.
     fn scenario(
         &self,
         name: &str,
@@ -60,6 +61,14 @@ impl Table<'_> {
             wrong.push(format!(
                 "{}:\n  expected {of_image:?}\n  reported {reported:?}\n  gaps {:?}",
                 operation.name, measurement.gaps
+            ));
+        }
+        let (named, gaps) = podman::inspect(self.podman.live(), &[name]).expect("inspect");
+        let by_name = not_of_podman(&named[0]);
+        if by_name != expected || !gaps.is_empty() || !named[0].gaps.is_empty() {
+            wrong.push(format!(
+                "{} by name:\n  expected {expected:?}\n  reported {by_name:?}\n  gaps {gaps:?} {:?}",
+                operation.name, named[0].gaps
             ));
         }
         self.plimsoll.engine(

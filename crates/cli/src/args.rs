@@ -48,6 +48,8 @@ const AFTER_TARGETS: &str = concat!(
 TARGET is one of:
   NAME, ID              a container of any runtime; an id may be shortened
   docker:NAME           the same, of Docker
+  podman:NAME           of Podman
+  cri-o:NAME            of CRI-O
   overlay:MOUNTPOINT    an overlay mount
   tree:IMAGE:CONTAINER  two directories
 
@@ -291,7 +293,7 @@ pub(crate) struct BaselineArgs {
 /// Where containers are looked for. Each can stand in a configuration file too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct Places {
-    /// Only containers of this runtime: docker
+    /// Only containers of this runtime: docker, podman or cri-o
     #[arg(
         long,
         value_name = "NAME",
@@ -309,7 +311,7 @@ pub(crate) struct Places {
         help_heading = "Where containers are"
     )]
     pub(crate) docker_host: Option<String>,
-    /// Docker's data root, read without asking the daemon
+    /// Docker's data root, or the graph root of Podman or CRI-O, read without asking a daemon
     #[arg(
         long,
         value_name = "DIR",

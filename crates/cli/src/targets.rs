@@ -31,16 +31,18 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
     };
     match scheme {
         b"docker" => of(RuntimeKind::Docker, rest),
+        b"podman" => of(RuntimeKind::Podman, rest),
+        b"cri-o" => of(RuntimeKind::CriO, rest),
         b"overlay" => Ok(Target::OverlayMount(path("overlay:MOUNTPOINT", rest)?)),
         b"tree" => trees(rest),
-        b"podman" | b"containerd" | b"cri" | b"k8s" => {
+        b"containerd" | b"cri" | b"k8s" => {
             let scheme = escape(scheme);
             Err(not_yet(&scheme)
                 .hint("name the overlay mount of a running container: overlay:MOUNTPOINT"))
         }
         other => Err(
             CliError::new(format!("\"{}:\" is no kind of target", escape(other)))
-                .hint("there are docker:, overlay: and tree:"),
+                .hint("there are docker:, podman:, cri-o:, overlay: and tree:"),
         ),
     }
 }
@@ -48,16 +50,18 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
 /// Parses the name of a runtime that `--runtime` gives.
 ///
 /// # Errors
-/// [`CliError`] for any but Docker.
+/// [`CliError`] for one that has no adapter.
 pub(crate) fn runtime(name: &str) -> Result<RuntimeKind, CliError> {
     match name {
         "docker" => Ok(RuntimeKind::Docker),
-        "podman" | "containerd" | "cri" | "cri-o" | "crio" | "k8s" => Err(not_yet(name)),
+        "podman" => Ok(RuntimeKind::Podman),
+        "cri-o" => Ok(RuntimeKind::CriO),
+        "containerd" | "cri" | "k8s" => Err(not_yet(name)),
         other => Err(CliError::new(format!(
             "\"{}\" is no runtime that Plimsoll knows",
             escape(other.as_bytes())
         ))
-        .hint("there is docker")),
+        .hint("there are docker, podman and cri-o")),
     }
 }
 
@@ -78,7 +82,7 @@ fn of(runtime: RuntimeKind, rest: &[u8]) -> Result<Target, CliError> {
 
 fn not_yet(runtime: &str) -> CliError {
     CliError::new(format!(
-        "containers of {runtime} cannot be found by name yet, only those of docker"
+        "containers of {runtime} cannot be found by name yet, only those of docker, podman and cri-o"
     ))
 }
 
@@ -140,6 +144,8 @@ mod tests {
             parsed("docker:web"),
             named(Some(RuntimeKind::Docker), "web")
         );
+        assert_eq!(parsed("podman:db"), named(Some(RuntimeKind::Podman), "db"));
+        assert_eq!(parsed("cri-o:db"), named(Some(RuntimeKind::CriO), "db"));
         assert_eq!(parsed("overlay:/a:b"), Target::OverlayMount("/a:b".into()));
         assert_eq!(
             parsed("tree:a:/b"),
@@ -163,7 +169,7 @@ mod tests {
             (b"tree:/a", "two paths are needed"),
             (b"tree:/a:", "a path is missing"),
             (b"tree:/a:/b:/c", "more than two"),
-            (b"podman:db", "cannot be found by name yet"),
+            (b"podman:", "missing"),
             (b"containerd:ns/id", "cannot be found by name yet"),
             (b"k8s:ns/pod/c", "cannot be found by name yet"),
             (b"oci:x", "no kind of target"),
@@ -179,8 +185,10 @@ mod tests {
 
     #[test]
     fn runtimes() {
-        assert!(runtime("docker").is_ok());
-        for other in ["podman", "containerd", "lxc", ""] {
+        for known in ["docker", "podman", "cri-o"] {
+            assert_eq!(runtime(known).unwrap().as_str(), known);
+        }
+        for other in ["containerd", "crio", "lxc", ""] {
             assert!(runtime(other).is_err(), "{other}");
         }
     }

@@ -41,8 +41,8 @@ fn refused(args: &[&str], env: &[(&str, &str)], why: &str) {
 fn arguments_that_make_no_sense() {
     for (args, why) in [
         (
-            &["check", "podman:db"][..],
-            "containers of podman cannot be found by name yet",
+            &["check", "containerd:ns/id"][..],
+            "containers of containerd cannot be found by name yet",
         ),
         (&["check", "k8s:ns/pod/c"], "k8s"),
         (&["check", "oci:x"], "no kind of target"),
@@ -58,7 +58,7 @@ fn arguments_that_make_no_sense() {
             &["diff", "web", "--docker-host", "docker.sock"],
             "not an absolute path",
         ),
-        (&["check", "--runtime", "podman"], "podman"),
+        (&["check", "--runtime", "lxc"], "lxc"),
         (&["check", "--layers", "sealed"], "sealed"),
         (
             &["check", "--layers", "digest"],

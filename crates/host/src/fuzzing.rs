@@ -17,6 +17,7 @@ pub use crate::proc::fuzzing::{
 pub use crate::runtimes::docker::fuzzing::{
     docker_answer, docker_json, docker_layer, docker_links, docker_record,
 };
+pub use crate::runtimes::storage::fuzzing::{storage_conf, storage_records};
 
 /// All decoders of this crate.
 pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
@@ -47,4 +48,6 @@ pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
     ("process_cgroup", process_cgroup),
     ("process_maps", process_maps),
     ("process_stat", process_stat),
+    ("storage_conf", storage_conf),
+    ("storage_records", storage_records),
 ];

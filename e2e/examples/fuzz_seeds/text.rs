@@ -47,6 +47,8 @@ pub(super) fn take(seeds: &mut Seeds) {
     for text in [
         "web",
         "docker:web",
+        "podman:db",
+        "cri-o:db",
         "overlay:/a:b",
         "tree:/a:b",
         "k8s:a/b/c",

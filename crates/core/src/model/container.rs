@@ -243,9 +243,13 @@ impl RuntimePath {
         let Some(after) = &change.after else {
             return false;
         };
-        let plain = (after.uid, after.gid) == (0, 0) && !after.immutable && !after.append_only;
+        let (owner, form) = match &self.kind {
+            RuntimePathKind::OwnedBy { uid, gid, form } => ((*uid, *gid), &**form),
+            form => ((0, 0), form),
+        };
+        let plain = (after.uid, after.gid) == owner && !after.immutable && !after.append_only;
         plain
-            && match &self.kind {
+            && match form {
                 RuntimePathKind::Directory => {
                     after.file_type == FileType::Directory
                         && after.mode == 0o755
@@ -260,6 +264,7 @@ impl RuntimePath {
                 RuntimePathKind::Symlink(target) => {
                     after.file_type == FileType::Symlink && after.target.as_ref() == Some(target)
                 }
+                RuntimePathKind::OwnedBy { .. } => false,
             }
     }
 }
@@ -273,4 +278,14 @@ pub enum RuntimePathKind {
     EmptyFile,
     /// A symbolic link with this target, owned by root.
     Symlink(Bytes),
+    /// One of the forms above, owned by another user of the host than root: by the one who is root in
+    /// the container's user namespace, or whom the container runs as.
+    OwnedBy {
+        /// The user, as on disk.
+        uid: u32,
+        /// The group, as on disk.
+        gid: u32,
+        /// The form.
+        form: Box<RuntimePathKind>,
+    },
 }

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use plimsoll_core::model::FileType;
@@ -17,7 +17,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
-use super::{LINK_LIMIT, Stat, XATTR_LIMIT};
+use super::{LINK_LIMIT, Owners, Stat, XATTR_LIMIT};
 
 const OPEN_DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -43,6 +43,8 @@ pub struct Dir {
     mount_flags: OnceLock<StatVfsMountFlags>,
     /// Whether it was reached through a view of the mount that keeps no access times.
     in_view: bool,
+    /// The map that owners are seen through, where there is one.
+    owners: Option<Arc<Owners>>,
     /// Whether entries were read from it.
     was_read: AtomicBool,
 }
@@ -75,7 +77,26 @@ impl Dir {
     fn beneath(&self, fd: OwnedFd) -> Self {
         Self {
             in_view: self.in_view,
+            owners: self.owners.clone(),
             ..Self::from(fd)
+        }
+    }
+
+    /// Returns this directory with the owners of all that is reached through it as an id-mapped mount
+    /// would show them.
+    #[must_use]
+    pub fn with_owners(self, owners: Arc<Owners>) -> Self {
+        Self {
+            owners: Some(owners),
+            ..self
+        }
+    }
+
+    /// Returns what an object reached through this directory is, as it is seen here.
+    pub(super) fn seen(&self, stat: Stat) -> Stat {
+        match &self.owners {
+            Some(owners) => owners.shown(stat),
+            None => stat,
         }
     }
 
@@ -94,7 +115,7 @@ impl Dir {
     /// # Errors
     /// Those of statx(2).
     pub fn stat_self(&self) -> Result<Stat> {
-        super::stat_fd(&self.fd)
+        super::stat_fd(&self.fd).map(|stat| self.seen(stat))
     }
 
     /// Returns what an entry of this directory is, without following a link.
@@ -109,7 +130,9 @@ impl Dir {
             AtFlags::SYMLINK_NOFOLLOW,
             Stat::MASK,
         )?;
-        Stat::decode(&raw).ok_or(Errno::IO)
+        Stat::decode(&raw)
+            .map(|stat| self.seen(stat))
+            .ok_or(Errno::IO)
     }
 
     /// Returns the target of a symbolic link that is an entry of this directory.
@@ -181,6 +204,7 @@ impl Dir {
         // Nothing is mounted in a view, so that it goes for all that is reached through it.
         Ok(Some(Self {
             in_view: true,
+            owners: self.owners.clone(),
             ..view.open_beneath(b".")?
         }))
     }
@@ -383,6 +407,7 @@ impl From<OwnedFd> for Dir {
             quiet: OnceLock::new(),
             mount_flags: OnceLock::new(),
             in_view: false,
+            owners: None,
             was_read: AtomicBool::new(false),
         }
     }

@@ -23,7 +23,7 @@ pub fn open_regular(dir: &Dir, name: &[u8]) -> Result<(OwnedFd, Stat)> {
     if stat.file_type != FileType::File {
         return Err(Errno::STALE);
     }
-    Ok((fd, stat))
+    Ok((fd, dir.seen(stat)))
 }
 
 /// Returns what an open file is.

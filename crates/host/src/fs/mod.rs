@@ -4,11 +4,13 @@
 pub mod btrfs;
 mod dir;
 mod file;
+mod owners;
 mod stat;
 
 pub use dir::{Dir, DirReader};
 use file::read_whole;
 pub use file::{Comparer, Difference, open_regular, read_at, stat_fd};
+pub use owners::{IdRange, Owners};
 pub use stat::Stat;
 
 use std::io::Read as _;

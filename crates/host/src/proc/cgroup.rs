@@ -49,6 +49,21 @@ pub(crate) fn own(pid: u32, id: &ContainerId) -> Result<Vec<Group>, String> {
     Ok(groups)
 }
 
+/// Whether the processes of a container are frozen: by its own group, of any hierarchy that can freeze
+/// (`cgroup.events` of cgroup v2, `freezer.state` of the `freezer` controller).
+pub(crate) fn is_frozen(pid: u32, id: &ContainerId) -> bool {
+    let Ok(groups) = own(pid, id) else {
+        return false;
+    };
+    groups.iter().any(|group| {
+        let says = |file: &str, word: &[u8]| {
+            read_small_bytes(group.dir.join(file))
+                .is_ok_and(|text| text.split(|b| *b == b'\n').any(|line| line == word))
+        };
+        says("cgroup.events", b"frozen 1") || says("freezer.state", b"FROZEN")
+    })
+}
+
 fn groups_of(pid: u32) -> Result<Vec<u8>, String> {
     read_small_bytes(format!("/proc/{pid}/cgroup")).map_err(|e| format!("its cgroup: {e}"))
 }

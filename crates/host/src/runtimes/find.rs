@@ -7,6 +7,7 @@ use plimsoll_core::model::{Container, Gap, RuntimeKind, escape};
 
 use super::docker::Docker;
 use super::overlay_mount::OverlayMount;
+use super::storage::{self, Storage};
 use super::tree::Tree;
 use super::{Runtime, RuntimeError};
 
@@ -108,11 +109,18 @@ struct Entry {
 type Find = fn(&Sources, Option<&str>) -> Result<Rc<dyn Runtime>, RuntimeError>;
 
 /// The runtimes, in the order in which their containers are told.
-const RUNTIMES: &[Entry] = &[Entry {
-    kinds: &[RuntimeKind::Docker],
-    marker: "containers",
-    find: |sources, name| Ok(Rc::new(Docker::find(sources, name)?)),
-}];
+const RUNTIMES: &[Entry] = &[
+    Entry {
+        kinds: &[RuntimeKind::Docker],
+        marker: "containers",
+        find: |sources, name| Ok(Rc::new(Docker::find(sources, name)?)),
+    },
+    Entry {
+        kinds: &[RuntimeKind::Podman, RuntimeKind::CriO],
+        marker: storage::MARK,
+        find: |sources, _| Ok(Rc::new(Storage::find(sources)?)),
+    },
+];
 
 impl Entry {
     /// Whether containers of this kind are its.

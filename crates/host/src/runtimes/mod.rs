@@ -5,7 +5,11 @@
 
 pub mod docker;
 pub mod find;
+mod links;
+mod lower;
+mod made;
 pub mod overlay_mount;
+pub mod storage;
 pub mod tree;
 
 use plimsoll_core::model::{Container, ExpectedMount, Gap, RuntimePath};

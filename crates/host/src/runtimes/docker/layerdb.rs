@@ -4,11 +4,12 @@
 //! `mount-id`, `init-id` and `parent`; `image/<driver>/layerdb/sha256/<chainID>` holds `cache-id`,
 //! `diff` and `parent`. A cache id is the name of a directory of the storage driver.
 
-use plimsoll_core::model::{ChainId, ContainerId, DiffId, Digest, escape};
+use plimsoll_core::model::{ChainId, ContainerId, DiffId, Digest};
 use plimsoll_core::trust::chain_ids;
 
 use super::disk::{DataRoot, RecordError};
 use super::memo::ImageLayers;
+use crate::runtimes::lower::{LayerName, excerpt};
 
 /// Most layers that an image can have: 125 in moby (`daemon/internal/layer/layer_store.go`), twice
 /// that to be sure that it is not this reader that gives up first.
@@ -23,35 +24,6 @@ pub(super) struct MountLayers {
     pub(super) init: LayerName,
     /// Directories of the image's layers, the base first.
     pub(super) image: ImageLayers,
-}
-
-/// The name of a directory of a storage driver: safe as one component of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LayerName(String);
-
-impl LayerName {
-    /// Parses what a record holds: 64 hexadecimal digits, with `-init` for an init layer; records of
-    /// old versions have other names of the same characters.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let good = !text.is_empty()
-            && text.len() <= 128
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        good.then(|| Self(text.to_owned()))
-    }
-
-    /// Returns the name.
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for LayerName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// Reads where a container's layers lie. `diff_ids` are its image's layers, the base first.
@@ -222,11 +194,6 @@ fn must_exist(what: &str) -> impl Fn(RecordError) -> RecordError + use<'_> {
     }
 }
 
-/// The beginning of what a record holds, to show.
-pub(super) fn excerpt(bytes: &[u8]) -> String {
-    escape(bytes.get(..100).unwrap_or(bytes)).into_owned()
-}
-
 fn shown(chain_id: Option<&ChainId>) -> String {
     chain_id.map_or_else(|| "nothing".into(), ToString::to_string)
 }
@@ -234,32 +201,6 @@ fn shown(chain_id: Option<&ChainId>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_layers() {
-        let id = "a6816992a2ac4b52adec6c84da7326f3458e1a09378d3af025fb5ab6c0730a47";
-        for good in [id, &format!("{id}-init")] {
-            assert_eq!(LayerName::parse(good.as_bytes()).unwrap().as_str(), good);
-        }
-        for bad in [
-            "",
-            "..",
-            ".",
-            "a/b",
-            "/etc",
-            "a\n",
-            "A",
-            "a b",
-            "a\0",
-            &"a".repeat(129),
-        ] {
-            assert!(
-                LayerName::parse(bad.as_bytes()).is_none(),
-                "{}",
-                escape(bad.as_bytes())
-            );
-        }
-    }
 
     const ID: &str = "48c94983d096b04e83d4a31c44763b2a70396ff0a1f5b186d7f524c2ed21b694";
 

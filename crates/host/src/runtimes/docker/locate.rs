@@ -6,13 +6,10 @@
 use std::sync::Arc;
 
 use plimsoll_core::model::{DiffId, ExpectedMount, Gap, RuntimePath};
-use rustix::io::Errno;
 
 use super::disk::{DataRoot, RecordError};
 use super::injected;
-use super::layerdb::{LayerName, MountLayers, excerpt};
-use super::links::followed;
-use super::mounts;
+use super::layerdb::MountLayers;
 use crate::fs::Dir;
 use crate::layers::btrfs::Subvolumes;
 use crate::layers::stored::{Beneath, Form};
@@ -23,6 +20,8 @@ use crate::layers::{
 use crate::proc::life;
 use crate::proc::mountinfo::{Mount, OverlayMount};
 use crate::runtimes::Located;
+use crate::runtimes::links::{followed, followed_mounts};
+use crate::runtimes::lower::{self, LayerName, excerpt, last_two, subvolume_option};
 
 /// A storage driver that keeps its layers in a way that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +155,7 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     };
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
-        mounts => mounts::followed(mounts, &beneath(&stack)),
+        mounts => followed_mounts(mounts, &beneath(&stack)),
     };
     Ok(Located {
         stack: LayerStack::Overlay(stack),
@@ -303,67 +302,11 @@ impl<'a> Links<'a> {
         })
     }
 
-    /// Whether lower directories, as `l/<link>` or `<layer>/diff` after any prefix, are the
-    /// expected ones in their order.
+    /// Whether lower directories are the expected ones in their order.
     fn agree(&self, lowers: &[&[u8]]) -> Result<(), String> {
-        for (n, lower) in lowers.iter().enumerate() {
-            let name = layer_of(lower, |link| self.dir.read_link(link))?;
-            match self.expected.get(n) {
-                Some(expected) if expected.as_bytes() == name => {}
-                expected => {
-                    return Err(format!(
-                        "lower layer {} is {}, the layer database says {}",
-                        n + 1,
-                        excerpt(&name),
-                        expected.unwrap_or(&"that there is none"),
-                    ));
-                }
-            }
-        }
-        if lowers.len() != self.expected.len() {
-            return Err(format!(
-                "there are {} lower layers, the layer database says {}",
-                lowers.len(),
-                self.expected.len()
-            ));
-        }
-        Ok(())
+        let read_link = |link: &[u8]| self.dir.read_link(link);
+        lower::agree(lowers, &self.expected, "the layer database", read_link)
     }
-}
-
-/// Returns the name of the layer that a path of a lower directory means; `read_link` reads a short link.
-pub(super) fn layer_of(
-    lower: &[u8],
-    read_link: impl FnOnce(&[u8]) -> Result<Vec<u8>, Errno>,
-) -> Result<Vec<u8>, String> {
-    let strange = || format!("\"{}\" is not the path of a lower layer", excerpt(lower));
-    match last_two(lower).ok_or_else(strange)? {
-        (b"l", link) if link.iter().all(u8::is_ascii_alphanumeric) && !link.is_empty() => {
-            let target = read_link(link)
-                .map_err(|errno| format!("short link {}: {errno}", excerpt(link)))?;
-            target
-                .strip_prefix(b"../")
-                .and_then(|rest| rest.strip_suffix(b"/diff"))
-                .filter(|name| LayerName::parse(name).is_some())
-                .map(<[u8]>::to_vec)
-                .ok_or_else(|| {
-                    format!(
-                        "short link {} leads to \"{}\"",
-                        excerpt(link),
-                        excerpt(&target)
-                    )
-                })
-        }
-        (name, b"diff") => Ok(name.to_vec()),
-        _ => Err(strange()),
-    }
-}
-
-/// Returns the last two components of a path.
-fn last_two(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut parts = path.rsplit(|b| *b == b'/');
-    let last = parts.next()?;
-    Some((parts.next()?, last))
 }
 
 fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
@@ -398,7 +341,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
         [] => Vec::new(),
         mounts => {
             let init_tree = root.need(&format!("btrfs/subvolumes/{}", layers.init))?;
-            mounts::followed(mounts, &[&init_tree])
+            followed_mounts(mounts, &[&init_tree])
         }
     };
     Ok(Located {
@@ -414,21 +357,13 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     })
 }
 
-/// Returns the `subvolid` of a Btrfs mount's options.
-pub(super) fn subvolume_option(options: &[u8]) -> Option<u64> {
-    let value = options
-        .split(|b| *b == b',')
-        .find_map(|option| option.strip_prefix(b"subvolid="))?;
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
-
 /// Whole trees, each layer a copy of the one beneath with something changed in it.
 fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let Wanted { root, layers, .. } = wanted;
     // Which of the image's layers a file came from cannot be told from a copy of all of them.
     let tree = |name: &LayerName| layer(root, &format!("vfs/dir/{name}"), None);
     let image = tree(top_layer(layers)?)?;
-    let mounts = mounts::followed(&wanted.mounts, &[&tree(&layers.init)?.dir]);
+    let mounts = followed_mounts(&wanted.mounts, &[&tree(&layers.init)?.dir]);
     let stack = PlainStack {
         image: tree(&layers.init)?,
         container: tree(&layers.mount)?,

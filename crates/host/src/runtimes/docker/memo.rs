@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use plimsoll_core::model::{ChainId, ContainerId, DiffId, ImageId};
 
-use super::layerdb::LayerName;
 use super::record::Record;
 use crate::fs::{Dir, Stat};
 use crate::layers::{Layer, MarkNamespace};
+use crate::runtimes::lower::LayerName;
 
 /// The layers of an image: directory and diffID of each, the base first.
 pub(super) type ImageLayers = Rc<[(LayerName, DiffId)]>;

@@ -9,7 +9,6 @@ pub(crate) mod fuzzing;
 mod images;
 mod injected;
 mod layerdb;
-mod links;
 mod live;
 mod locate;
 mod memo;
@@ -31,6 +30,7 @@ use self::locate::{Driver, Wanted};
 use self::record::{HostConfig, Record};
 use self::source::{Daemon, Source};
 use super::find::Sources;
+use super::lower::excerpt;
 use super::{Located, Runtime, RuntimeError};
 use crate::layers::LayerStack;
 use crate::layers::stored::StoredImage;
@@ -409,7 +409,7 @@ fn layers(
     let image = record.image_id().ok_or_else(|| {
         RecordError::Broken(format!(
             "its image is \"{}\", which is no image id",
-            layerdb::excerpt(record.image.as_bytes())
+            excerpt(record.image.as_bytes())
         ))
     })?;
     let why = match root.image_layers(driver.as_str(), &image) {
@@ -464,8 +464,8 @@ fn contradiction(what: &str, record: &str, daemon: &str) -> Gap {
         what,
         format!(
             "the records say {}, the daemon says {}",
-            layerdb::excerpt(record.as_bytes()),
-            layerdb::excerpt(daemon.as_bytes())
+            excerpt(record.as_bytes()),
+            excerpt(daemon.as_bytes())
         ),
     )
 }

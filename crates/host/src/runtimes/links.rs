@@ -1,25 +1,25 @@
 //! Where a path leads through the links of an image.
 //!
-//! Docker makes the target of a mount where the links of the rootfs lead: `-v x:/var/run/x` makes
+//! A runtime makes the target of a mount where the links of the rootfs lead: `-v x:/var/run/x` makes
 //! `/run/x` in an image whose `/var/run` is a link to `/run`.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use plimsoll_core::model::{FileType, RootPath, RuntimePath};
+use plimsoll_core::model::{ExpectedMount, FileType, RootPath, RuntimePath};
 
 use crate::fs::Dir;
 
 /// Most links that are followed for one path, as in the kernel (`MAXSYMLINKS`).
-pub(super) const LINKS_MAX: usize = 40;
+pub(in crate::runtimes) const LINKS_MAX: usize = 40;
 
 /// Returns the paths that `paths` become when the links of a tree are followed, those left out that
 /// stay as they are. `layers` are the directories that make up the tree, top first.
 ///
 /// The result only adds to what a runtime is known to make in an exact form, so a layer that cannot
 /// be read here adds nothing: the engine tells of it.
-pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePath> {
+pub(in crate::runtimes) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePath> {
     let tree = Tree::of(layers);
     paths
         .iter()
@@ -33,6 +33,26 @@ pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePat
         .collect()
 }
 
+/// Returns the mounts with each path as the links of the image lead it: there they are made.
+/// `layers` are the directories beneath the writable one, top first: what a runtime puts over the image
+/// among them, since that may stand where the image has a link.
+pub(in crate::runtimes) fn followed_mounts(
+    mounts: &[ExpectedMount],
+    layers: &[&Dir],
+) -> Vec<ExpectedMount> {
+    let tree = Tree::of(layers);
+    // Those of one path, which may show one of several things, stand side by side.
+    let same_path = |a: &ExpectedMount, b: &ExpectedMount| a.path == b.path;
+    let led = mounts.chunk_by(same_path).filter_map(|mounts| {
+        let path = tree.follow(&mounts.first()?.path)?;
+        Some(mounts.iter().map(move |mount| ExpectedMount {
+            path: path.clone(),
+            ..mount.clone()
+        }))
+    });
+    led.flatten().collect()
+}
+
 /// Paths of which is remembered what is there, and the longest that is: a record can name any number.
 const KNOWN_MAX: usize = 256;
 const KNOWN_LENGTH: usize = 256;
@@ -42,7 +62,7 @@ type Beneath = (Vec<u8>, Rc<[Dir]>);
 
 /// The tree that layers make up, and what was asked of it: paths that are followed have much of their
 /// way in common.
-pub(super) struct Tree<'d> {
+pub(in crate::runtimes) struct Tree<'d> {
     /// The topmost layer first.
     layers: &'d [&'d Dir],
     /// The path that was looked beneath last, and the directories of the layers that have it.
@@ -53,7 +73,7 @@ pub(super) struct Tree<'d> {
 
 impl<'d> Tree<'d> {
     /// Returns the tree of these layers, the topmost first.
-    pub(super) fn of(layers: &'d [&'d Dir]) -> Self {
+    pub(in crate::runtimes) fn of(layers: &'d [&'d Dir]) -> Self {
         Self {
             layers,
             dirs: RefCell::default(),
@@ -62,7 +82,7 @@ impl<'d> Tree<'d> {
     }
 
     /// Follows the links above the last component of a path, and the last one as well.
-    pub(super) fn follow(&self, path: &RootPath) -> Option<RootPath> {
+    pub(in crate::runtimes) fn follow(&self, path: &RootPath) -> Option<RootPath> {
         lead(path, |parent, name| self.target(parent, name))
     }
 
@@ -119,7 +139,7 @@ fn link_in<'d>(
 
 /// Follows links; `link_at` returns the target of the link of a name in a directory, `None` where no
 /// link is.
-pub(super) fn lead(
+pub(in crate::runtimes) fn lead(
     path: &RootPath,
     link_at: impl Fn(&[Vec<u8>], &[u8]) -> Option<rustix::io::Result<Vec<u8>>>,
 ) -> Option<RootPath> {

@@ -1,0 +1,448 @@
+//! Where a container's layers lie, for each storage driver of containers/storage.
+//!
+//! Layouts: `storage/drivers/overlay/overlay.go`, `btrfs/btrfs.go` and `vfs/driver.go`.
+
+use std::sync::Arc;
+
+use plimsoll_core::model::{ExpectedMount, Gap};
+use rustix::io::Errno;
+
+use super::chain::{Chain, Link};
+use super::record::{ContainerRecord, IdMapping};
+use super::store::{Store, clause};
+use crate::fs::{Dir, IdRange, Owners};
+use crate::layers::btrfs::Subvolumes;
+use crate::layers::{
+    BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, index,
+};
+use crate::proc::life;
+use crate::proc::mountinfo::{Mount, OverlayMount};
+use crate::runtimes::links::followed_mounts;
+use crate::runtimes::lower::{self, excerpt, last_two, subvolume_option};
+use crate::runtimes::{Located, RuntimeError};
+
+/// Which directories of one layer the overlay driver stacks at most: `diff`, and `diff1` and so on that
+/// it leaves when it changes the owners of all files.
+const DIFFS_MAX: usize = 32;
+
+/// A container whose layers are to be found.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) store: &'a Store,
+    pub(super) record: &'a ContainerRecord,
+    pub(super) chain: &'a Chain,
+    /// Its first process, while it has one on this machine.
+    pub(super) pid: Option<u32>,
+    /// What it mounts over its rootfs, while it runs.
+    pub(super) mounts: Vec<ExpectedMount>,
+}
+
+/// Finds the layers. With `plain` those that no engine compares are located as two whole trees.
+///
+/// # Errors
+/// [`RuntimeError::UnsupportedDriver`] for a driver that has no engine; else one where a layer is
+/// missing or is not what it should be.
+pub(super) fn locate(wanted: &Wanted<'_>, plain: bool) -> Result<Located, RuntimeError> {
+    match (wanted.store.driver.as_str(), plain) {
+        ("overlay", _) => overlay(wanted),
+        ("btrfs", _) => btrfs(wanted),
+        ("vfs", true) => vfs(wanted),
+        (driver, _) => Err(RuntimeError::UnsupportedDriver {
+            driver: driver.to_owned(),
+        }),
+    }
+}
+
+fn inconsistent(why: impl Into<String>) -> RuntimeError {
+    RuntimeError::Inconsistent(why.into())
+}
+
+fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
+    let Wanted { store, chain, .. } = wanted;
+    by_the_kernel(store)?;
+    let own = format!("overlay/{}", chain.own.name);
+    let has = |path: String| store.graph.dir.has(path.as_bytes());
+    if has(format!("{own}/diff1")) {
+        return Err(RuntimeError::Unavailable(
+            "the owners of all files were changed in the container's own layer when it was made: what it differs in from its image cannot be told from that"
+                .into(),
+        ));
+    }
+    let owners = owners(wanted)?.map(Arc::new);
+    let mut gaps = Vec::new();
+    let mut image = Vec::new();
+    for link in chain.stacked() {
+        lowers(store, link, owners.as_ref(), &mut image)?;
+    }
+    let upper = layer(store, &chain.own, "diff", None)?;
+    let lower = format!("{own}/lower");
+    match store
+        .graph
+        .dir
+        .read_file(lower.as_bytes(), crate::fs::RECORD_LIMIT)
+    {
+        Ok(recorded) => {
+            let recorded: Vec<&[u8]> = recorded.split(|b| *b == b':').collect();
+            if let Err(why) = agree(wanted, &recorded) {
+                gaps.push(Gap::new(lower.as_str(), why));
+            }
+        }
+        // An image without any layer.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && chain.image.is_empty() => {}
+        Err(e) => gaps.push(Gap::new(lower.as_str(), clause(&e))),
+    }
+    let mut marks = resting_marks(store)?;
+    if let Some(mounted) = mounted(wanted, &mut gaps) {
+        if mounted.fs_type.as_bytes() == b"overlay" {
+            let options = OverlayMount::decode(mounted.super_options.as_bytes());
+            marks = match options.userxattr {
+                true => MarkNamespace::User,
+                false => MarkNamespace::Trusted,
+            };
+            running(wanted, &options, &mut gaps);
+        } else {
+            gaps.push(not_the_driver(&mounted, "overlay"));
+        }
+    }
+    let work = format!("{own}/work");
+    let index_path = format!("{work}/index");
+    let opened = store.graph.dir.open_beneath(index_path.as_bytes());
+    let index = index(opened)
+        .map_err(|errno| inconsistent(format!("{index_path}: {}", std::io::Error::from(errno))))?;
+    if index.is_none() && !has(work.clone()) {
+        return Err(inconsistent(format!("{work} is missing")));
+    }
+    let beneath: Vec<&Dir> = image.iter().map(|layer: &Arc<Layer>| &*layer.dir).collect();
+    let mounts = followed_mounts(&wanted.mounts, &beneath);
+    Ok(Located {
+        stack: LayerStack::Overlay(OverlayStack {
+            upper,
+            index,
+            injected: Vec::new(),
+            injected_paths: Vec::new(),
+            image,
+            data_only: Vec::new(),
+            marks,
+        }),
+        mounts,
+        gaps,
+    })
+}
+
+/// Returns which attributes carry the marks of a container that is not mounted. A user mounts with
+/// `userxattr` (overlay.go, `get`), and the driver's directory belongs to the one who mounts.
+fn resting_marks(store: &Store) -> Result<MarkNamespace, RuntimeError> {
+    let driver = store.graph.dir.stat(b"overlay").map_err(|errno| {
+        let why = clause(&std::io::Error::from(errno));
+        inconsistent(format!("overlay: {why}"))
+    })?;
+    Ok(match driver.uid {
+        0 => MarkNamespace::Trusted,
+        _ => MarkNamespace::User,
+    })
+}
+
+/// Whether the kernel mounts the containers of a store (overlay.go, `getMountProgramFlagFile`).
+/// fuse-overlayfs keeps what is deleted as files named `.wh.`, attributes of its own and sometimes
+/// owners and modes in attributes: other forms than the kernel's, which would be taken for changes.
+fn by_the_kernel(store: &Store) -> Result<(), RuntimeError> {
+    const FLAG: &str = "overlay/.has-mount-program";
+    let content = match store.graph.dir.read_file(FLAG.as_bytes(), 64) {
+        Ok(content) => content,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(inconsistent(format!("{FLAG}: {}", clause(&e)))),
+    };
+    match content.trim_ascii() {
+        b"true" => Err(RuntimeError::Unavailable(format!(
+            "the containers of {} are mounted by a program (fuse-overlayfs), whose layers Plimsoll cannot read",
+            plimsoll_core::model::escape(std::os::unix::ffi::OsStrExt::as_bytes(
+                store.graph.path.as_os_str()
+            ))
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the map through which the kernel shows the layers of the image to a container with a user
+/// namespace (overlay.go, `get`): where neither the container's layer nor the image's were changed to
+/// its owners, they are mounted mapped.
+fn owners(wanted: &Wanted<'_>) -> Result<Option<Owners>, RuntimeError> {
+    let Wanted { record, chain, .. } = wanted;
+    let Some((users, groups)) = record.id_maps() else {
+        return Ok(None);
+    };
+    let is_copied = chain.own.is_mapped || chain.image.first().is_some_and(|top| top.is_mapped);
+    if is_copied || users.is_empty() || groups.is_empty() {
+        return Ok(None);
+    }
+    if wanted.store.graph.user.is_some() {
+        return Err(RuntimeError::Unavailable(
+            "the layers of its image are mapped inside a user's own namespace: their owners cannot be told from here"
+                .into(),
+        ));
+    }
+    let ranges = |map: &[IdMapping]| {
+        let range = |map: &IdMapping| IdRange {
+            from: map.container_id,
+            to: map.host_id,
+            length: map.size,
+        };
+        map.iter().map(range).collect()
+    };
+    Ok(Some(Owners {
+        users: ranges(users),
+        groups: ranges(groups),
+    }))
+}
+
+/// Adds the directories of a layer of the image, the top one first.
+fn lowers(
+    store: &Store,
+    link: &Link,
+    owners: Option<&Arc<Owners>>,
+    image: &mut Vec<Arc<Layer>>,
+) -> Result<(), RuntimeError> {
+    let has = |name: &str| {
+        let path = format!("overlay/{}/{name}", link.name);
+        let home = store.home(link.home);
+        home.is_some_and(|(dir, _)| dir.has(path.as_bytes()))
+    };
+    if has("composefs-data") {
+        return Err(RuntimeError::Unavailable(format!(
+            "layer {} is kept as composefs, which Plimsoll cannot read",
+            link.name
+        )));
+    }
+    image.push(Arc::new(layer(store, link, "diff", owners)?));
+    for n in 1..=DIFFS_MAX {
+        let name = format!("diff{n}");
+        if !has(&name) {
+            return Ok(());
+        }
+        image.push(Arc::new(layer(store, link, &name, owners)?));
+    }
+    Err(inconsistent(format!(
+        "layer {} has more than {DIFFS_MAX} directories",
+        link.name
+    )))
+}
+
+/// Opens a directory of a layer.
+fn layer(
+    store: &Store,
+    link: &Link,
+    name: &str,
+    owners: Option<&Arc<Owners>>,
+) -> Result<Layer, RuntimeError> {
+    let (relative, opened) = match store.driver.as_str() {
+        "overlay" => {
+            let relative = format!("{}/{name}", link.name);
+            let opened = store.overlay_dir(link.home, &relative);
+            (format!("overlay/{relative}"), opened)
+        }
+        _ => {
+            let relative = format!("vfs/dir/{}", link.name);
+            let place = store.home(link.home).map(|(dir, _)| dir);
+            let opened = place.ok_or(Errno::NOENT);
+            let opened = opened.and_then(|place| place.open_beneath(relative.as_bytes()));
+            (relative, opened)
+        }
+    };
+    let dir = opened.map_err(|errno| {
+        let why = clause(&std::io::Error::from(errno));
+        inconsistent(format!("{relative}: {why}"))
+    })?;
+    let place = store.home(link.home).map(|(_, path)| path.join(&relative));
+    Ok(Layer {
+        dir: Arc::new(match owners {
+            Some(owners) => dir.with_owners(Arc::clone(owners)),
+            None => dir,
+        }),
+        path: place.unwrap_or_else(|| store.show(&relative)),
+        diff_id: link.diff_id,
+    })
+}
+
+/// Whether lower directories are those of the chain. Short links are read where the layer is.
+fn agree(wanted: &Wanted<'_>, lowers: &[&[u8]]) -> Result<(), String> {
+    let Wanted { store, chain, .. } = wanted;
+    let links: Vec<Dir> = (0..=store.graph.image_stores.len())
+        .filter_map(|home| store.overlay_dir(home, "l").ok())
+        .collect();
+    let expected: Vec<&str> = chain.stacked().map(|link| link.name.as_str()).collect();
+    // Directories left by a change of owners stand by themselves, after that of their layer.
+    let is_diff = |lower: &&[u8]| {
+        last_two(lower).is_none_or(|(_, last)| last == b"diff" || !last.starts_with(b"diff"))
+    };
+    let lowers: Vec<&[u8]> = lowers.iter().copied().filter(is_diff).collect();
+    lower::agree(&lowers, &expected, "the record of its layer", |link| {
+        let mut answers = links.iter().map(|dir| dir.read_link(link));
+        let first = answers.next().unwrap_or(Err(rustix::io::Errno::NOENT));
+        first.or_else(|errno| answers.find_map(Result::ok).ok_or(errno))
+    })
+}
+
+/// Holds what a container runs on against the records.
+fn running(wanted: &Wanted<'_>, options: &OverlayMount, gaps: &mut Vec<Gap>) {
+    let own = wanted.chain.own.name.as_str();
+    let upper = options.upper.as_deref().and_then(last_two);
+    if upper != Some((own.as_bytes(), b"diff")) {
+        gaps.push(Gap::new(
+            "mountinfo",
+            format!(
+                "the container runs on the upper layer \"{}\", its record says {own}",
+                excerpt(options.upper.as_deref().unwrap_or_default())
+            ),
+        ));
+    }
+    let lowers: Vec<&[u8]> = options.lower.iter().map(Vec::as_slice).collect();
+    // An image without any layer is an empty directory.
+    let is_empty = |lower: &&[u8]| last_two(lower) == Some((own.as_bytes(), &b"empty"[..]));
+    if wanted.chain.image.is_empty() && lowers.iter().all(is_empty) {
+        return;
+    }
+    if let Err(why) = agree(wanted, &lowers) {
+        gaps.push(Gap::new("mountinfo", why));
+    }
+}
+
+fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
+    let Wanted { store, chain, .. } = wanted;
+    let top = top(chain)?;
+    if top.home != 0 {
+        return Err(RuntimeError::Unavailable(
+            "its image lies in another store, of which no snapshot can be taken".into(),
+        ));
+    }
+    let anchor = store
+        .graph
+        .dir
+        .open_beneath(b"btrfs/subvolumes")
+        .map_err(|errno| {
+            inconsistent(format!(
+                "btrfs/subvolumes: {}",
+                clause(&std::io::Error::from(errno))
+            ))
+        })?;
+    let mut subvolumes = Subvolumes::of(&anchor)
+        .map_err(|error| inconsistent(format!("btrfs/subvolumes: {error}")))?;
+    let mut find = |link: &Link| {
+        let path = format!("btrfs/subvolumes/{}", link.name);
+        subvolumes
+            .named(link.name.as_str().as_bytes(), store.show(&path))
+            .map_err(|error| inconsistent(format!("{path}: {error}")))
+    };
+    let container = find(&chain.own)?;
+    let image = find(top)?;
+    let mut gaps = Vec::new();
+    if let Some(mounted) = mounted(wanted, &mut gaps) {
+        if mounted.fs_type.as_bytes() == b"btrfs" {
+            let id = subvolume_option(mounted.super_options.as_bytes());
+            if id != Some(container.id) {
+                gaps.push(Gap::new(
+                    "mountinfo",
+                    format!(
+                        "the container runs on subvolume {}, its record says {}",
+                        id.map_or_else(|| "unknown".into(), |id| id.to_string()),
+                        container.id
+                    ),
+                ));
+            }
+        } else {
+            gaps.push(not_the_driver(&mounted, "btrfs"));
+        }
+    }
+    let mounts = match wanted.mounts.as_slice() {
+        [] => Vec::new(),
+        mounts => {
+            let tree = format!("btrfs/subvolumes/{}", top.name);
+            let tree = store.graph.dir.open_beneath(tree.as_bytes());
+            let tree = tree.map_err(|errno| {
+                inconsistent(format!(
+                    "the subvolume of the image: {}",
+                    std::io::Error::from(errno)
+                ))
+            })?;
+            followed_mounts(mounts, &[&tree])
+        }
+    };
+    Ok(Located {
+        stack: LayerStack::Btrfs(BtrfsStack {
+            anchor,
+            container,
+            injected: None,
+            injected_paths: Vec::new(),
+            image,
+        }),
+        mounts,
+        gaps,
+    })
+}
+
+/// Whole trees, each layer a copy of the one beneath with something changed in it.
+fn vfs(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
+    let Wanted { store, chain, .. } = wanted;
+    // Which of the image's layers a file came from cannot be told from a copy of all of them.
+    let tree = |link: &Link| {
+        let layer = layer(store, link, "", None)?;
+        Ok::<_, RuntimeError>(Layer {
+            diff_id: None,
+            ..layer
+        })
+    };
+    let image = tree(top(chain)?)?;
+    let container = tree(&chain.own)?;
+    let mut gaps = Vec::new();
+    if let Some(mounted) = mounted(wanted, &mut gaps) {
+        let own = chain.own.name.as_str();
+        let root = last_two(mounted.root.as_bytes());
+        if root != Some((b"dir", own.as_bytes())) {
+            gaps.push(Gap::new(
+                "mountinfo",
+                format!(
+                    "the container runs on \"{}\", its record says {own}",
+                    excerpt(mounted.root.as_bytes())
+                ),
+            ));
+        }
+    }
+    let mounts = followed_mounts(&wanted.mounts, &[&image.dir]);
+    Ok(Located {
+        stack: LayerStack::Plain(PlainStack {
+            image,
+            container,
+            injected: None,
+        }),
+        mounts,
+        gaps,
+    })
+}
+
+/// Returns the top layer of an image: for drivers whose layers are whole trees, the image.
+fn top(chain: &Chain) -> Result<&Link, RuntimeError> {
+    chain
+        .image
+        .first()
+        .ok_or_else(|| inconsistent("its image has no layer to compare with"))
+}
+
+/// Returns what is mounted at the root of the container's first process.
+fn mounted(wanted: &Wanted<'_>, gaps: &mut Vec<Gap>) -> Option<Mount> {
+    match life::root_mount(wanted.pid?) {
+        Ok(mount) => mount,
+        Err(why) => {
+            gaps.push(Gap::new("mountinfo", why));
+            None
+        }
+    }
+}
+
+fn not_the_driver(mounted: &Mount, expected: &str) -> Gap {
+    Gap::new(
+        "mountinfo",
+        format!(
+            "the container runs on a file system of type {}, its record says {expected}",
+            mounted.fs_type
+        ),
+    )
+}

@@ -1,0 +1,107 @@
+//! Containers of a user who is not root: their marks are in other attributes, and their owners are those
+//! of the user's namespace.
+
+use plimsoll_core::model::{EngineKind, RuntimePathKind, State};
+use plimsoll_e2e::brute::Differences;
+use plimsoll_e2e::dockerd::{not_of_docker as not_of_podman, small_rootfs};
+use plimsoll_e2e::podman::inspect;
+use plimsoll_e2e::require;
+use plimsoll_e2e::rootless::{Rootless, SUBORDINATE, UID};
+use plimsoll_host::inspect::Sources;
+
+const EDITS: &str = r"
+    touch -r /usr/bin/tool /tmp/ref
+    printf X | dd of=/usr/bin/tool bs=1 seek=100 conv=notrunc 2>/dev/null
+    touch -r /tmp/ref /usr/bin/tool
+    rm /tmp/ref
+    chown 1:1 /etc/passwd
+    rm /usr/lib/lib.so
+    rm -r /home; mkdir /home; echo new > /home/file
+";
+
+fn edited() -> Differences {
+    [
+        ("/etc/passwd", ('C', vec!["owner"])),
+        ("/home/file", ('A', vec![])),
+        ("/usr/bin/tool", ('C', vec!["content"])),
+        ("/usr/lib/lib.so", ('D', vec![])),
+    ]
+    .map(|(path, what)| (path.to_owned(), what))
+    .into()
+}
+
+fn expect(sources: Sources, name: &str, state: State, edits: &Differences) {
+    let (found, gaps) = inspect(sources, &[name]).expect("inspect");
+    let [measurement] = &found[..] else {
+        panic!("{found:?}");
+    };
+    let container = &measurement.container;
+    assert_eq!(
+        (container.state, container.user),
+        (state, Some(UID)),
+        "{name}"
+    );
+    assert_eq!(container.pid.is_some(), container.is_live(), "{name}");
+    assert_eq!(measurement.engine, Some(EngineKind::Overlay), "{name}");
+    assert_eq!(not_of_podman(measurement), *edits, "{name}");
+    // Without systemd and the second version of control groups a user's container has no group of its
+    // own, so that its processes cannot be told.
+    let mut gaps = gaps.iter().chain(&measurement.gaps);
+    let unseen = gaps.find(|gap| gap.what.as_bytes() != b"processes");
+    assert_eq!(unseen, None, "{name}");
+}
+
+#[test]
+fn overlay() {
+    require!(
+        "podman",
+        "runc",
+        "conmon",
+        "busybox",
+        "newuidmap",
+        "setpriv",
+        "unshare"
+    );
+    let user = Rootless::new();
+    user.import("image", small_rootfs().path());
+    // With other ids than the user's the image's top layer is copied, with other owners.
+    for (name, options) in [
+        ("plain", &[][..]),
+        (
+            "mapped",
+            &["--userns=keep-id", "--passwd=false", "--user=0"],
+        ),
+    ] {
+        let first = ["run", "--detach", "--network=none", "--name", name];
+        let command = ["image", "/bin/busybox", "sleep", "1000"];
+        user.podman(&[&first[..], options, &command].concat());
+        user.podman(&["exec", name, "/bin/sh", "-ec", EDITS]);
+    }
+    user.podman(&[
+        "create",
+        "--name=created",
+        "--network=none",
+        "image",
+        "/bin/sh",
+    ]);
+    let edited = edited();
+    for (name, state, edits, root) in [
+        ("plain", State::Running, &edited, UID),
+        ("mapped", State::Running, &edited, SUBORDINATE),
+        ("created", State::Created, &Differences::new(), UID),
+    ] {
+        expect(user.live(), name, state, edits);
+        let at_rest = match state {
+            State::Running => State::Exited,
+            other => other,
+        };
+        expect(user.disk(), name, at_rest, edits);
+        if state != State::Running {
+            continue;
+        }
+        let (found, _) = inspect(user.live(), &[name]).expect("inspect");
+        let mut made = found[0].container.runtime_paths.iter();
+        let of_root = |kind: &RuntimePathKind| matches!(kind, RuntimePathKind::OwnedBy { uid, .. } if *uid == root);
+        assert!(made.any(|path| of_root(&path.kind)), "{name}");
+    }
+}
