@@ -10,9 +10,13 @@ use plimsoll_core::model::{Aspect, DiffId, LayerMeasurement};
 use plimsoll_core::trust::chain_ids;
 use plimsoll_e2e::command::shell;
 use plimsoll_e2e::dockerd::{Dockerd, Driver, small_rootfs};
+use plimsoll_e2e::loopfs::Kind;
+use plimsoll_e2e::podman::Podman;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::image;
 use plimsoll_host::inspect::Sources;
+
+const NAME: &str = "localhost/acme/web:1";
 
 /// What the layers above the base do. They hold whiteouts, of files and of directories, hard links, and a
 /// directory that was taken away and made again.
@@ -24,35 +28,46 @@ RUN echo '#!/bin/sh' > /usr/bin/run && chmod 755 /usr/bin/run
 RUN mv /app/f4 /app/g4 && touch -t 200001010000 /app/f5
 ";
 
+/// Who keeps the image.
+enum Runtime {
+    Docker(Dockerd),
+    Podman(Podman),
+}
+
 /// A store with an image of six layers.
 struct Store {
-    daemon: Dockerd,
+    runtime: Runtime,
     /// Where the layers lie, the base first.
     layers: Vec<PathBuf>,
 }
 
+/// Makes the rootfs of the base.
+fn rootfs() -> tempfile::TempDir {
+    let rootfs = small_rootfs();
+    shell(&format!(
+        r#"cd "{}"; mkdir -p app old/deep again
+        for n in $(seq 60); do echo "$n" > app/f$n; done
+        echo old > old/deep/file; echo before > again/before
+        name=$(printf 'x%.0s' $(seq 200)); mkdir $name; echo long > $name/$name; ln -s $name/$name $name/link
+        touch $'app/not\xfftext'; mkfifo app/fifo; mknod app/null c 1 3
+        truncate -s 3M app/sparse; echo end >> app/sparse
+        cp bin/busybox app/capable; chmod 4755 app/capable; chown 7:8 app/f7
+        setcap cap_net_raw+ep app/capable; setfattr -n user.note -v 'a value' app/f8"#,
+        rootfs.path().display()
+    ));
+    rootfs
+}
+
 impl Store {
-    fn new(driver: Driver) -> Self {
+    fn of_docker(driver: Driver) -> Self {
         let daemon = Dockerd::start(driver);
-        let rootfs = small_rootfs();
-        shell(&format!(
-            r#"cd "{}"; mkdir -p app old/deep again
-            for n in $(seq 60); do echo "$n" > app/f$n; done
-            echo old > old/deep/file; echo before > again/before
-            name=$(printf 'x%.0s' $(seq 200)); mkdir $name; echo long > $name/$name; ln -s $name/$name $name/link
-            touch $'app/not\xfftext'; mkfifo app/fifo; mknod app/null c 1 3
-            truncate -s 3M app/sparse; echo end >> app/sparse
-            cp bin/busybox app/capable; chmod 4755 app/capable; chown 7:8 app/f7
-            setcap cap_net_raw+ep app/capable; setfattr -n user.note -v 'a value' app/f8"#,
-            rootfs.path().display()
-        ));
-        daemon.import("base", rootfs.path());
-        daemon.build("acme/web:1", DOCKERFILE);
+        daemon.import("base", rootfs().path());
+        daemon.build(NAME, DOCKERFILE);
         let ids = daemon.docker(&[
             "inspect",
             "--format",
             "{{range .RootFS.Layers}}{{println .}}{{end}}",
-            "acme/web:1",
+            NAME,
         ]);
         let ids: Vec<DiffId> = ids
             .split_whitespace()
@@ -69,17 +84,65 @@ impl Store {
                 daemon.layer_dir(std::fs::read_to_string(record).expect("cache-id").trim())
             })
             .collect();
-        Self { daemon, layers }
+        Self {
+            runtime: Runtime::Docker(daemon),
+            layers,
+        }
+    }
+
+    fn of_podman(podman: Podman, driver: &str) -> Self {
+        podman.import("base", rootfs().path());
+        podman.build(NAME, DOCKERFILE);
+        let records = podman
+            .graph_root()
+            .join(format!("{driver}-layers/layers.json"));
+        let records = std::fs::read(records).expect("layers.json");
+        let records: serde_json::Value = serde_json::from_slice(&records).expect("JSON");
+        let records = records.as_array().expect("an array");
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let images = podman
+            .graph_root()
+            .join(format!("{driver}-images/images.json"));
+        let images = std::fs::read(images).expect("images.json");
+        let images: serde_json::Value = serde_json::from_slice(&images).expect("JSON");
+        let is_it = |image: &&serde_json::Value| image["names"].to_string().contains("acme/web:1");
+        let mut images = images.as_array().expect("an array").iter();
+        let mut next = text(&images.find(is_it).expect("the image")["layer"]);
+        let mut layers = Vec::new();
+        while !next.is_empty() {
+            layers.push(podman.graph_root().join(match driver {
+                "overlay" => format!("overlay/{next}/diff"),
+                "btrfs" => format!("btrfs/subvolumes/{next}"),
+                _ => format!("vfs/dir/{next}"),
+            }));
+            let record = records.iter().find(|record| record["id"] == *next);
+            next = text(&record.expect("a layer")["parent"]);
+        }
+        layers.reverse();
+        assert_eq!(layers.len(), 6);
+        Self {
+            runtime: Runtime::Podman(podman),
+            layers,
+        }
+    }
+
+    fn docker(&self) -> &Dockerd {
+        match &self.runtime {
+            Runtime::Docker(daemon) => daemon,
+            Runtime::Podman(_) => panic!("not Docker's"),
+        }
     }
 
     fn sources(&self) -> Sources {
-        self.daemon.disk()
+        match &self.runtime {
+            Runtime::Docker(daemon) => daemon.disk(),
+            Runtime::Podman(podman) => podman.live(),
+        }
     }
 
     /// Verifies the image, and returns what its layers came to.
     fn verify(&self) -> Vec<LayerMeasurement> {
-        let (images, gaps) =
-            image::images(&self.sources(), &["acme/web:1".to_owned()]).expect("images");
+        let (images, gaps) = image::images(&self.sources(), &[NAME.to_owned()]).expect("images");
         assert_eq!(gaps, []);
         let verified = image::verify(images, NonZero::new(2).expect("two"), &|_| {});
         let (image, layers) = verified.images.first().expect("one image");
@@ -160,12 +223,23 @@ macro_rules! require_docker {
     };
 }
 
+macro_rules! require_podman {
+    () => {
+        require!(
+            "podman",
+            "runc",
+            "busybox",
+            "setcap",
+            "setfattr",
+            "python3",
+            "mkfs.btrfs"
+        )
+    };
+}
+
 /// One edit of each kind, each in a place of its own, and all of them told by name.
-#[test]
-fn overlay2() {
-    require_docker!();
-    let store = Store::new(Driver::Overlay2);
-    untouched(&store);
+fn own_files(store: &Store) {
+    untouched(store);
     store.edit(
         r"bit $L1/app/f10
         chmod 644 $L1/app/capable; setfattr -x security.capability $L1/app/capable
@@ -220,10 +294,21 @@ fn overlay2() {
     }
 }
 
+#[test]
+fn docker_overlay2() {
+    require_docker!();
+    own_files(&Store::of_docker(Driver::Overlay2));
+}
+
+#[test]
+fn podman_overlay() {
+    require_podman!();
+    own_files(&Store::of_podman(Podman::new(), "overlay"));
+}
+
 /// What lies in whole trees: an edit is told of the layer in whose tree it was made.
-fn whole_trees(driver: Driver) {
-    let store = Store::new(driver);
-    untouched(&store);
+fn whole_trees(store: &Store, has_attributes: bool) {
+    untouched(store);
     store.edit(
         r"bit $L1/app/f21
         chmod 600 $L2/app/f1
@@ -241,7 +326,7 @@ fn whole_trees(driver: Driver) {
     let mut found = told(&layers);
     // A copy has no attributes of users: Docker leaves them behind.
     let xattr = found.remove("4 C /app/f22 xattr");
-    assert_eq!(xattr, driver == Driver::Btrfs);
+    assert_eq!(xattr, has_attributes);
     assert_eq!(
         found,
         lines(
@@ -265,24 +350,37 @@ fn whole_trees(driver: Driver) {
 }
 
 #[test]
-fn btrfs() {
+fn docker_btrfs() {
     require_docker!();
-    whole_trees(Driver::Btrfs);
+    whole_trees(&Store::of_docker(Driver::Btrfs), true);
 }
 
 #[test]
-fn vfs() {
+fn podman_btrfs() {
+    require_podman!();
+    let podman = Podman::with(Kind::Btrfs, 2048, "");
+    whole_trees(&Store::of_podman(podman, "btrfs"), true);
+}
+
+#[test]
+fn podman_vfs() {
+    require_podman!();
+    whole_trees(&Store::of_podman(Podman::vfs(), "vfs"), false);
+}
+
+#[test]
+fn docker_vfs() {
     require_docker!();
-    whole_trees(Driver::Vfs);
+    whole_trees(&Store::of_docker(Driver::Vfs), false);
 }
 
 /// What the records of the runtime cannot be used for is never called intact.
 #[test]
 fn records_that_lie() {
     require_docker!();
-    let store = Store::new(Driver::Overlay2);
+    let store = Store::of_docker(Driver::Overlay2);
     let layerdb = store
-        .daemon
+        .docker()
         .data_root()
         .join("image/overlay2/layerdb/sha256");
     let find = |file: &str, contains: &str| -> PathBuf {
@@ -321,11 +419,11 @@ fn records_that_lie() {
 #[test]
 fn the_command() {
     require_docker!();
-    let store = Store::new(Driver::Overlay2);
+    let store = Store::of_docker(Driver::Overlay2);
     let run = |arguments: &[&str]| {
         let output = program::command()
             .args(["image", "verify", "--data-root"])
-            .arg(store.daemon.data_root())
+            .arg(store.docker().data_root())
             .args(arguments)
             .output()
             .expect("plimsoll");
@@ -338,15 +436,18 @@ fn the_command() {
     let (code, told) = run(&[]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("6 intact"), "{told}");
-    let (code, told) = run(&["acme/web"]);
+    let (code, told) = run(&["localhost/acme/web"]);
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("no image \"acme/web\""), "{told}");
+    assert!(told.contains("no image \"localhost/acme/web\""), "{told}");
     store.edit("bit $L5/usr/bin/run");
-    let (code, told) = run(&["acme/web:1"]);
+    let (code, told) = run(&[NAME]);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("layer 5 of acme/web:1 (sha256:"), "{told}");
+    assert!(
+        told.contains("layer 5 of localhost/acme/web:1 (sha256:"),
+        "{told}"
+    );
     assert!(told.contains("C  /usr/bin/run  content"), "{told}");
-    let (code, told) = run(&["acme/web:1", "--format", "json"]);
+    let (code, told) = run(&[NAME, "--format", "json"]);
     assert_eq!(code, Some(1));
     let document: serde_json::Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!(document["summary"]["violated"], 1);

@@ -63,7 +63,7 @@ pub struct TarSplit {
     /// The directory that it lies in.
     pub dir: Dir,
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// Its path on the host, to show.
     pub path: PathBuf,
 }

@@ -11,9 +11,10 @@ use plimsoll_core::trust::chain_ids;
 use serde::Deserialize;
 
 use super::disk::{DataRoot, RecordError};
-use super::layerdb::{self, LayerName};
+use super::layerdb;
 use super::locate::{self, Driver};
 use crate::layers::stored::{StoredImage, StoredLayer, TarSplit};
+use crate::runtimes::lower::LayerName;
 
 /// The name that tar-split records have.
 const RECORDS: &str = "tar-split.json.gz";
@@ -133,7 +134,7 @@ fn layer(
         form,
         records: TarSplit {
             dir: root.need(dir)?,
-            name: RECORDS,
+            name: RECORDS.into(),
             path: root.show(&format!("{dir}/{RECORDS}")),
         },
         size: std::str::from_utf8(&size)
