@@ -120,6 +120,47 @@ pub(super) fn directories(controllers: &[u8], path: &[u8]) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Whether a process is frozen by a group that it is in (`cgroup.events` of the unified hierarchy, the
+/// freezer of the first version).
+pub(crate) fn is_frozen(pid: u32) -> bool {
+    let Ok(text) = groups_of(pid) else {
+        return false;
+    };
+    let lines = text.split(|b| *b == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(3, |b| *b == b':').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let climbs = |path: &[u8]| path.split(|b| *b == b'/').any(|part| part == b"..");
+    for (controllers, path) in lines.filter(|(_, path)| !climbs(path)) {
+        let (file, told) = match controllers {
+            b"" => ("cgroup.events", "frozen 1"),
+            b"freezer" => ("freezer.state", "FROZEN"),
+            _ => continue,
+        };
+        let frozen = directories(controllers, path).into_iter().any(|dir| {
+            crate::fs::read_small(dir.join(file)).is_ok_and(|text| text.lines().any(|l| l == told))
+        });
+        if frozen {
+            return true;
+        }
+    }
+    false
+}
+
+/// Returns the identifier that a runtime gave to the container of a process, where its groups are named
+/// after one of 64 hexadecimal digits: the innermost one.
+pub(crate) fn hexadecimal_id(pid: u32) -> Option<String> {
+    hexadecimal_id_in(&groups_of(pid).ok()?)
+}
+
+/// The same in the text of a `/proc/PID/cgroup`.
+pub(super) fn hexadecimal_id_in(text: &[u8]) -> Option<String> {
+    const LENGTH: usize = 64;
+    let words = text.split(|b| !b.is_ascii_hexdigit() || b.is_ascii_uppercase());
+    let id = words.rev().find(|word| word.len() == LENGTH)?;
+    String::from_utf8(id.to_vec()).ok()
+}
+
 /// Lists who is in the container's groups, those beneath included.
 ///
 /// # Errors
@@ -194,6 +235,17 @@ mod tests {
             ]
         );
         assert_eq!(parse(text, b"").count(), 0);
+    }
+
+    #[test]
+    fn the_innermost_id() {
+        let (outer, inner) = ("a".repeat(64), "0b".repeat(32));
+        let text =
+            format!("1:name=systemd:/docker/{outer}\n0::/docker/{outer}/libpod-{inner}.scope\n");
+        assert_eq!(hexadecimal_id_in(text.as_bytes()), Some(inner));
+        let none = format!("0::/docker/{outer}a/x\n0::/{}\n", "A".repeat(64));
+        assert_eq!(hexadecimal_id_in(none.as_bytes()), None);
+        assert!(!is_frozen(std::process::id()));
     }
 
     #[test]
