@@ -22,6 +22,7 @@ pub mod operations;
 pub mod overlay;
 pub mod podman;
 pub mod program;
+pub mod rooted;
 pub mod told;
 pub mod torture;
 

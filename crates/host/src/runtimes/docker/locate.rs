@@ -15,6 +15,7 @@ use super::links::followed;
 use super::mounts;
 use crate::fs::Dir;
 use crate::layers::btrfs::Subvolumes;
+use crate::layers::snapshot::subvolume_option;
 use crate::layers::{
     BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
     Subvolume, index,
@@ -348,14 +349,6 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
         mounts,
         gaps,
     })
-}
-
-/// Returns the `subvolid` of a Btrfs mount's options.
-pub(super) fn subvolume_option(options: &[u8]) -> Option<u64> {
-    let value = options
-        .split(|b| *b == b',')
-        .find_map(|option| option.strip_prefix(b"subvolid="))?;
-    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// Whole trees, each layer a copy of the one beneath with something changed in it.
