@@ -21,6 +21,9 @@ const WITNESSES: usize = 24;
 /// Entries of a layer that are looked at for such files, at most.
 const LOOKED_AT: usize = 96;
 
+/// Entries of one directory that are looked at: what proving costs does not follow the size of a layer.
+const OF_ONE: usize = 8;
+
 /// Levels of directories that are gone down for them.
 const DEPTH: usize = 8;
 
@@ -284,7 +287,11 @@ fn entries(
     };
     // One portion is enough of a large one.
     if reader
-        .next_portion(|name| names.push(name.to_vec()))
+        .next_portion(|name| {
+            if names.len() < OF_ONE {
+                names.push(name.to_vec());
+            }
+        })
         .is_err()
     {
         return true;
