@@ -413,6 +413,48 @@ impl Dockerd {
         result
     }
 
+    /// Sends the daemon a signal: stopped, it answers no more until it is continued.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let daemon = self.dockerd.as_ref().expect("dockerd runs");
+        let pid = i32::try_from(daemon.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("pid"), signal).expect("signal");
+    }
+
+    /// Creates so many containers of an image, which are named after `prefix` and a number, by the Engine
+    /// API: a docker command for each takes many times longer.
+    ///
+    /// # Panics
+    /// When one is not created.
+    pub fn create_many(&self, prefix: &str, count: usize, image: &str) {
+        use std::io::{Read as _, Write as _};
+        let body = format!(
+            r#"{{"Image":"{image}","Cmd":["sleep"],"HostConfig":{{"NetworkMode":"none"}}}}"#
+        );
+        let create = |number: usize| {
+            let mut stream =
+                std::os::unix::net::UnixStream::connect(self.socket()).expect("socket");
+            write!(
+                stream,
+                "POST /containers/create?name={prefix}{number} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .expect("question");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("answer");
+            assert!(answer.starts_with("HTTP/1.0 201"), "{answer}");
+        };
+        std::thread::scope(|scope| {
+            for first in 0..4 {
+                scope.spawn(move || (first..count).step_by(4).for_each(create));
+            }
+        });
+    }
+
     /// Kills the daemon as a power cut would; its containers stay as they are.
     ///
     /// # Panics

@@ -24,6 +24,7 @@ pub mod operations;
 pub mod overlay;
 pub mod podman;
 pub mod program;
+pub mod rooted;
 pub mod rootless;
 pub mod told;
 pub mod torture;

@@ -26,6 +26,7 @@ Examples:
   plimsoll check                       every container on this host
   plimsoll check web db                these two
   plimsoll check web -- /etc/passwd    only this path of it
+  plimsoll list                        the containers, and where their layers lie
   plimsoll diff web                    what changed, one path a line
   plimsoll diff overlay:/mnt/merged    an overlay mount, without any runtime
   plimsoll check --format ndjson       a line a change, for a log collector
@@ -51,6 +52,8 @@ TARGET is one of:
   podman:NAME           of Podman
   cri-o:NAME            of CRI-O
   overlay:MOUNTPOINT    an overlay mount
+  pid:NUMBER            what a process has as its root, in any mount namespace
+  btrfs:SUBVOLUME       a Btrfs snapshot, compared with what it was made of
   tree:IMAGE:CONTAINER  two directories
 
 ",
@@ -108,6 +111,11 @@ pub(crate) enum Command {
     /// A added, C changed, D deleted, T another file type; ? not seen.
     #[command(after_help = AFTER_TARGETS)]
     Diff(DiffArgs),
+    /// List the containers and where their layers lie, comparing nothing
+    #[command(
+        after_help = "Exit codes:\n  0  every container is listed, and its layers are found\n  2  something could not be found, or the run could not be done"
+    )]
+    List(ListArgs),
     /// Tell what can be seen on this host, what is missing, and the remedy
     #[command(after_help = "Exit codes:\n  0  everything is there\n  2  something is missing")]
     Doctor(DoctorArgs),
@@ -172,6 +180,22 @@ pub(crate) struct LookArgs {
     /// Compare with this stored digest baseline, in place of the image
     #[arg(long, value_name = "FILE", help_heading = "How it is compared")]
     pub(crate) baseline: Option<PathBuf>,
+}
+
+// Arguments of `list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Containers; every one that is found when none is given
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    /// More columns: where the layers lie, namespace, pod, user, process
+    #[arg(short, long, value_enum, value_name = "COLUMNS")]
+    pub(crate) output: Option<Columns>,
+    /// Form of the output: table, json or ndjson
+    #[arg(long, value_name = "FORMAT", env = "PLIMSOLL_FORMAT", hide_env = true)]
+    pub(crate) format: Option<Format>,
+    #[command(flatten)]
+    pub(crate) places: Places,
 }
 
 // Arguments of `doctor`.
@@ -246,7 +270,7 @@ pub(crate) struct BaselineArgs {
     pub(crate) places: Places,
 }
 
-/// Where containers are looked for. Each can stand in a configuration file too.
+// Where containers are looked for. Each can stand in a configuration file too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct Places {
     /// Only containers of this runtime: docker, podman or cri-o
@@ -287,7 +311,7 @@ pub(crate) struct Places {
     pub(crate) root: Option<PathBuf>,
 }
 
-/// Options that can stand on the command line, in the environment and in a configuration file.
+// Options that can stand on the command line, in the environment and in a configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct Settings {
     #[command(flatten)]
@@ -296,7 +320,7 @@ pub(crate) struct Settings {
     pub(crate) comparison: Comparison,
 }
 
-/// How containers are compared and reported. Each can stand in a configuration file too.
+// How containers are compared and reported. Each can stand in a configuration file too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct Comparison {
     /// What compares: auto takes the one that the storage driver has
@@ -413,6 +437,12 @@ pub(crate) enum Layers {
     Sealed,
     #[value(hide = true)]
     Digest,
+}
+
+/// Columns of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Columns {
+    Wide,
 }
 
 /// Form of the output.

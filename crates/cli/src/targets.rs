@@ -22,7 +22,7 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
                 "\"{}\" is a path, not a container",
                 escape(bytes)
             ))
-            .hint("say overlay:MOUNTPOINT or tree:IMAGE_DIR:CONTAINER_DIR")),
+            .hint("say overlay:MOUNTPOINT, btrfs:SUBVOLUME or tree:IMAGE_DIR:CONTAINER_DIR")),
             name => Ok(Target::Named {
                 runtime: None,
                 name,
@@ -34,6 +34,8 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
         b"podman" => of(RuntimeKind::Podman, rest),
         b"cri-o" => of(RuntimeKind::CriO, rest),
         b"overlay" => Ok(Target::OverlayMount(path("overlay:MOUNTPOINT", rest)?)),
+        b"btrfs" => Ok(Target::Subvolume(path("btrfs:SUBVOLUME", rest)?)),
+        b"pid" => Ok(Target::Process(pid(rest)?)),
         b"tree" => trees(rest),
         b"containerd" | b"cri" | b"k8s" => {
             let scheme = escape(scheme);
@@ -42,7 +44,7 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
         }
         other => Err(
             CliError::new(format!("\"{}:\" is no kind of target", escape(other)))
-                .hint("there are docker:, podman:, cri-o:, overlay: and tree:"),
+                .hint("there are docker:, podman:, cri-o:, overlay:, pid:, btrfs: and tree:"),
         ),
     }
 }
@@ -98,6 +100,18 @@ fn name(bytes: &[u8]) -> Result<String, CliError> {
     }
 }
 
+fn pid(bytes: &[u8]) -> Result<u32, CliError> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    match text.parse::<u32>() {
+        // As the kernel writes them.
+        Ok(pid @ 1..) if pid.to_string() == text => Ok(pid),
+        _ => Err(CliError::new(format!(
+            "\"pid:{}\" is no number of a process: pid:1234",
+            escape(bytes)
+        ))),
+    }
+}
+
 fn path(form: &str, bytes: &[u8]) -> Result<PathBuf, CliError> {
     if bytes.is_empty() {
         return Err(CliError::new(format!("a path is missing: {form}")));
@@ -147,6 +161,8 @@ mod tests {
         assert_eq!(parsed("podman:db"), named(Some(RuntimeKind::Podman), "db"));
         assert_eq!(parsed("cri-o:db"), named(Some(RuntimeKind::CriO), "db"));
         assert_eq!(parsed("overlay:/a:b"), Target::OverlayMount("/a:b".into()));
+        assert_eq!(parsed("btrfs:/a:b"), Target::Subvolume("/a:b".into()));
+        assert_eq!(parsed("pid:1234"), Target::Process(1234));
         assert_eq!(
             parsed("tree:a:/b"),
             Target::Trees {
@@ -166,6 +182,13 @@ mod tests {
             (&b""[..], "missing"),
             (b"docker:", "missing"),
             (b"overlay:", "a path is missing"),
+            (b"btrfs:", "a path is missing"),
+            (b"pid:", "no number"),
+            (b"pid:0", "no number"),
+            (b"pid:+7", "no number"),
+            (b"pid:07", "no number"),
+            (b"pid:99999999999", "no number"),
+            (b"pid:self", "no number"),
             (b"tree:/a", "two paths are needed"),
             (b"tree:/a:", "a path is missing"),
             (b"tree:/a:/b:/c", "more than two"),

@@ -14,7 +14,7 @@ pub use crate::proc::fuzzing::{
     mountinfo, overlay_options, process_cgroup, process_maps, process_stat,
 };
 pub use crate::runtimes::docker::fuzzing::{
-    docker_answer, docker_json, docker_layer, docker_links, docker_record,
+    docker_answer, docker_json, docker_layer, docker_links, docker_record, dockerd_arguments,
 };
 pub use crate::runtimes::storage::fuzzing::{storage_conf, storage_records};
 
@@ -37,6 +37,7 @@ pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
     ("docker_layer", docker_layer),
     ("docker_links", docker_links),
     ("docker_record", docker_record),
+    ("dockerd_arguments", dockerd_arguments),
     ("fiemap", fiemap),
     ("mountinfo", mountinfo),
     ("overlay_index", overlay_index),

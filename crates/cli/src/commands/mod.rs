@@ -8,6 +8,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod interrupts;
+mod list;
 mod look;
 
 use crate::args::{Cli, Command};
@@ -23,6 +24,7 @@ pub(crate) fn run(cli: Cli, talk: &Talk) -> Result<u8, CliError> {
     match cli.command {
         Command::Check(args) => check::run(args, config, talk),
         Command::Diff(args) => diff::run(args, config, talk),
+        Command::List(args) => list::run(&args, config),
         Command::Doctor(args) => doctor::run(args, config, talk),
         Command::Demo(args) => demo::run(&args, talk),
         Command::Bench(args) => bench::run(args, config, talk),

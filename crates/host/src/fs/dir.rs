@@ -1,5 +1,9 @@
 //! A directory handle, and everything that is reached through one.
 
+mod look;
+
+pub use self::look::{Identity, known_identity};
+
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

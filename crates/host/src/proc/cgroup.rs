@@ -49,19 +49,35 @@ pub(crate) fn own(pid: u32, id: &ContainerId) -> Result<Vec<Group>, String> {
     Ok(groups)
 }
 
-/// Whether the processes of a container are frozen: by its own group, of any hierarchy that can freeze
-/// (`cgroup.events` of cgroup v2, `freezer.state` of the `freezer` controller).
+/// Whether the processes of a container are frozen by its own group.
 pub(crate) fn is_frozen(pid: u32, id: &ContainerId) -> bool {
-    let Ok(groups) = own(pid, id) else {
+    own(pid, id).is_ok_and(|groups| groups.iter().any(|group| says_frozen(&group.dir)))
+}
+
+/// Whether a process is frozen by any group that it is in.
+pub(crate) fn is_frozen_by_any(pid: u32) -> bool {
+    let Ok(text) = groups_of(pid) else {
         return false;
     };
-    groups.iter().any(|group| {
-        let says = |file: &str, word: &[u8]| {
-            read_small_bytes(group.dir.join(file))
-                .is_ok_and(|text| text.split(|b| *b == b'\n').any(|line| line == word))
-        };
-        says("cgroup.events", b"frozen 1") || says("freezer.state", b"FROZEN")
-    })
+    let lines = text.split(|b| *b == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(3, |b| *b == b':').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let climbs = |path: &[u8]| path.split(|b| *b == b'/').any(|part| part == b"..");
+    lines
+        .filter(|(_, path)| !climbs(path))
+        .flat_map(|(controllers, path)| directories(controllers, path))
+        .any(|dir| says_frozen(&dir))
+}
+
+/// Whether a group is frozen, in a hierarchy that can freeze (`cgroup.events` of cgroup v2,
+/// `freezer.state` of the `freezer` controller).
+fn says_frozen(group: &Path) -> bool {
+    let says = |file: &str, word: &[u8]| {
+        read_small_bytes(group.join(file))
+            .is_ok_and(|text| text.split(|b| *b == b'\n').any(|line| line == word))
+    };
+    says("cgroup.events", b"frozen 1") || says("freezer.state", b"FROZEN")
 }
 
 fn groups_of(pid: u32) -> Result<Vec<u8>, String> {
@@ -133,6 +149,20 @@ pub(super) fn directories(controllers: &[u8], path: &[u8]) -> Vec<PathBuf> {
         .into_iter()
         .map(|hierarchy| hierarchy.join(path))
         .collect()
+}
+
+/// Returns the identifier that a runtime gave to the container of a process, where its groups are named
+/// after one of 64 hexadecimal digits: the innermost one.
+pub(crate) fn hexadecimal_id(pid: u32) -> Option<String> {
+    hexadecimal_id_in(&groups_of(pid).ok()?)
+}
+
+/// The same in the text of a `/proc/PID/cgroup`.
+pub(super) fn hexadecimal_id_in(text: &[u8]) -> Option<String> {
+    const LENGTH: usize = 64;
+    let words = text.split(|b| !b.is_ascii_hexdigit() || b.is_ascii_uppercase());
+    let id = words.rev().find(|word| word.len() == LENGTH)?;
+    String::from_utf8(id.to_vec()).ok()
 }
 
 /// Lists who is in the container's groups, those beneath included.
@@ -209,6 +239,17 @@ mod tests {
             ]
         );
         assert_eq!(parse(text, b"").count(), 0);
+    }
+
+    #[test]
+    fn the_innermost_id() {
+        let (outer, inner) = ("a".repeat(64), "0b".repeat(32));
+        let text =
+            format!("1:name=systemd:/docker/{outer}\n0::/docker/{outer}/libpod-{inner}.scope\n");
+        assert_eq!(hexadecimal_id_in(text.as_bytes()), Some(inner));
+        let none = format!("0::/docker/{outer}a/x\n0::/{}\n", "A".repeat(64));
+        assert_eq!(hexadecimal_id_in(none.as_bytes()), None);
+        assert!(!is_frozen_by_any(std::process::id()));
     }
 
     #[test]

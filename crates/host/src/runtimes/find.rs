@@ -1,13 +1,18 @@
 //! Which containers a request is about.
 
+mod by_process;
+mod look;
+
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use plimsoll_core::model::{Container, Gap, RuntimeKind, escape};
 
-use super::docker::Docker;
+pub use self::look::{Looked, runtimes};
+use super::docker::Dockers;
 use super::overlay_mount::OverlayMount;
 use super::storage::{self, Storage};
+use super::subvolume::Subvolume;
 use super::tree::Tree;
 use super::{Runtime, RuntimeError};
 
@@ -26,6 +31,18 @@ pub struct Sources {
     pub root: Option<PathBuf>,
     /// Whether the sandboxes of pods are containers too.
     pub sandboxes: bool,
+}
+
+impl Sources {
+    /// Whether nothing narrows down where containers are looked for.
+    fn is_everything(&self) -> bool {
+        let sandboxes = self.sandboxes;
+        *self
+            == Self {
+                sandboxes,
+                ..Self::default()
+            }
+    }
 }
 
 /// Which container.
@@ -49,6 +66,10 @@ pub enum Target {
     },
     /// An overlay mount, by its mount point.
     OverlayMount(PathBuf),
+    /// The root of a process, by its number.
+    Process(u32),
+    /// A Btrfs subvolume that is a snapshot, by its path.
+    Subvolume(PathBuf),
     /// Two trees: the image's and the container's.
     Trees {
         /// The image's tree.
@@ -105,7 +126,7 @@ const RUNTIMES: &[Entry] = &[
     Entry {
         kinds: &[RuntimeKind::Docker],
         marker: "containers",
-        find: |sources, name| Ok(Rc::new(Docker::find(sources, name)?)),
+        find: |sources, name| Ok(Rc::new(Dockers::find(sources, name)?)),
     },
     Entry {
         kinds: &[RuntimeKind::Podman, RuntimeKind::CriO],
@@ -163,6 +184,8 @@ struct Search<'s> {
     /// What was found of each runtime, as far as it was looked for.
     outcomes: Vec<Option<Outcome>>,
     found: Vec<Found>,
+    /// Containers that are not asked for: sandboxes.
+    left_out: Vec<Container>,
     gaps: Vec<Gap>,
 }
 
@@ -179,6 +202,7 @@ pub fn containers(
         sources,
         outcomes: vec![None; RUNTIMES.len()],
         found: Vec::new(),
+        left_out: Vec::new(),
         gaps: Vec::new(),
     };
     if targets.is_empty() {
@@ -186,7 +210,9 @@ pub fn containers(
     }
     for target in targets {
         match target {
-            Target::OverlayMount(path) => search.add(Rc::new(OverlayMount::at(path)?))?,
+            Target::OverlayMount(path) => search.overlay(OverlayMount::at(path)?)?,
+            Target::Process(pid) => search.process(*pid)?,
+            Target::Subvolume(path) => search.add(Rc::new(Subvolume::at(path)?))?,
             Target::Trees { image, container } => {
                 search.add(Rc::new(Tree::new(image, container)))?;
             }
@@ -249,6 +275,9 @@ impl Search<'_> {
                 }
             }
         }
+        if self.sources.is_everything() {
+            any |= self.unclaimed()?;
+        }
         match any {
             true => Ok(()),
             false => Err(FindError::Unavailable(absent.join("; "))),
@@ -259,13 +288,12 @@ impl Search<'_> {
     fn add(&mut self, runtime: Rc<dyn Runtime>) -> Result<(), RuntimeError> {
         let (containers, unread) = runtime.containers()?;
         self.gaps.extend(unread);
-        let wanted = |container: &Container| self.sources.sandboxes || !container.is_sandbox();
-        self.found.extend(
-            containers
-                .into_iter()
-                .filter(wanted)
-                .map(|container| (Rc::clone(&runtime), container)),
-        );
+        for container in containers {
+            match container.is_sandbox() && !self.sources.sandboxes {
+                true => self.left_out.push(container),
+                false => self.found.push((Rc::clone(&runtime), container)),
+            }
+        }
         Ok(())
     }
 

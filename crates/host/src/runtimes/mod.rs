@@ -9,8 +9,11 @@ mod links;
 mod lower;
 mod made;
 pub mod overlay_mount;
+pub mod process;
 pub mod storage;
+pub mod subvolume;
 pub mod tree;
+mod unclaimed;
 
 use plimsoll_core::model::{Container, ExpectedMount, Gap, RuntimePath};
 
@@ -68,6 +71,11 @@ pub struct Located {
 pub trait Runtime {
     /// Returns what is looked at, for people: the runtime, and the path of what it keeps.
     fn describe(&self) -> String;
+
+    /// Returns each place where containers of it are kept, for people: the path, and who is asked about them.
+    fn places(&self) -> Vec<String> {
+        vec![self.describe()]
+    }
 
     /// Returns every container of this runtime, in any state, sorted by name, and what of its
     /// records could not be read.

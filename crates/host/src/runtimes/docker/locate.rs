@@ -12,6 +12,7 @@ use super::injected;
 use super::layerdb::MountLayers;
 use crate::fs::Dir;
 use crate::layers::btrfs::Subvolumes;
+use crate::layers::snapshot::subvolume_option;
 use crate::layers::{
     BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
     Subvolume, index,
@@ -20,7 +21,7 @@ use crate::proc::life;
 use crate::proc::mountinfo::{Mount, OverlayMount};
 use crate::runtimes::Located;
 use crate::runtimes::links::{followed, followed_mounts};
-use crate::runtimes::lower::{self, LayerName, excerpt, last_two, subvolume_option};
+use crate::runtimes::lower::{self, LayerName, excerpt, last_two};
 
 /// A storage driver that keeps its layers in a way that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

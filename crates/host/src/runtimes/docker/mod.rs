@@ -3,6 +3,7 @@
 //! What is on disk is the source: it covers every state, with the daemon alive or dead. The process
 //! table and the daemon are held against it, and what they contradict is a gap.
 
+mod daemons;
 mod disk;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -14,6 +15,7 @@ mod memo;
 mod mounts;
 mod names;
 mod record;
+mod several;
 mod source;
 mod state;
 
@@ -27,6 +29,7 @@ use self::disk::{DataRoot, RecordError};
 use self::live::ApiError;
 use self::locate::{Driver, Wanted};
 use self::record::{HostConfig, Record};
+pub use self::several::Dockers;
 use self::source::{Daemon, Source};
 use super::find::Sources;
 use super::lower::excerpt;
@@ -149,6 +152,12 @@ impl Docker {
         }
     }
 
+    /// Whether a container of this id has a record here.
+    fn has(&self, id: &ContainerId) -> bool {
+        let mut roots = self.source.roots.iter();
+        roots.any(|root| root.has(id).is_ok_and(|has| has))
+    }
+
     /// Returns the data root that holds a container.
     fn root_of(&self, id: &ContainerId) -> Result<&DataRoot, RuntimeError> {
         if let [root] = self.source.roots.as_slice() {
@@ -260,6 +269,15 @@ impl Runtime for Docker {
             .map(|root| escape(root.path().as_os_str().as_bytes()).into_owned())
             .collect();
         format!("docker ({})", paths.join(", "))
+    }
+
+    fn places(&self) -> Vec<String> {
+        let asked = match &self.source.daemon {
+            Some(daemon) => format!("asked at {}", daemon.api.shown()),
+            None if self.source.local => "by its records alone: no daemon is asked".into(),
+            None => "by its records alone".into(),
+        };
+        vec![format!("{}, {asked}", self.describe())]
     }
 
     fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {

@@ -12,13 +12,14 @@ use super::record::{ContainerRecord, IdMapping};
 use super::store::{Store, clause};
 use crate::fs::{Dir, IdRange, Owners};
 use crate::layers::btrfs::Subvolumes;
+use crate::layers::snapshot::subvolume_option;
 use crate::layers::{
     BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, index,
 };
 use crate::proc::life;
 use crate::proc::mountinfo::{Mount, OverlayMount};
 use crate::runtimes::links::followed_mounts;
-use crate::runtimes::lower::{self, excerpt, last_two, subvolume_option};
+use crate::runtimes::lower::{self, excerpt, last_two};
 use crate::runtimes::{Located, RuntimeError};
 
 /// Which directories of one layer the overlay driver stacks at most: `diff`, and `diff1` and so on that
