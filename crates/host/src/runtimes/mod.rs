@@ -5,6 +5,8 @@
 
 pub mod docker;
 pub mod find;
+mod links;
+mod made;
 pub mod overlay_mount;
 pub mod tree;
 

@@ -15,13 +15,15 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::disk::{self, RecordError, container_id, is_remapped};
-use super::injected::{MADE_MAX, made_by_runtime};
+use super::injected::made_by_runtime;
 use super::layerdb::{LayerName, digest, excerpt};
-use super::links::{LINKS_MAX, lead};
 use super::live::{self, ApiError, Info, Inspected, Listed};
-use super::locate::{Driver, layer_of, subvolume_option};
+use super::locate::{Driver, layer_of};
 use super::mounts;
 use super::record::{DaemonConfig, HostConfig, ImageConfig, MountPoint, Record};
+use crate::proc::mountinfo::subvolume_option;
+use crate::runtimes::links::{LINKS_MAX, lead};
+use crate::runtimes::made::MADE_MAX;
 
 /// A `config.v2.json`, a NUL byte and a `hostconfig.json`: what they let Docker make is paths that can be,
 /// each with the directories above it, and not without bound.

@@ -1,11 +1,10 @@
 //! What Docker itself makes in a rootfs: the layer between image and container, and the targets of
 //! mounts.
 
-use std::collections::BTreeSet;
-
 use plimsoll_core::model::{RootPath, RuntimePath, RuntimePathKind};
 
 use super::record::{HostConfig, Record};
+use crate::runtimes::made::{Made, clean};
 
 /// Empty files of the init layer (moby `daemon/initlayer/setup_unix.go`). What an image has at these
 /// paths is replaced.
@@ -42,13 +41,6 @@ pub(super) fn init_layer() -> Vec<RuntimePath> {
         .collect()
 }
 
-/// Longest path that Docker can make, in bytes (`PATH_MAX`).
-const PATH_MAX: usize = 4096;
-
-/// Bytes of all paths together, those of the directories above them included: a record of the length
-/// that is read at most could name more than fits into memory.
-pub(super) const MADE_MAX: usize = 8 << 20;
-
 /// Returns what Docker makes in the writable layer where the image does not have it: the working
 /// directory, made with the container, and the targets of mounts, made when it starts.
 ///
@@ -69,59 +61,6 @@ pub(super) fn made_by_runtime(record: &Record, host: &HostConfig) -> Vec<Runtime
         made.file(path);
     }
     made.paths()
-}
-
-/// Paths that Docker makes, each once.
-#[derive(Default)]
-struct Made {
-    directories: BTreeSet<RootPath>,
-    files: BTreeSet<RootPath>,
-    bytes: usize,
-}
-
-impl Made {
-    /// Adds a directory with those above it, or nothing when they have no room.
-    fn directory(&mut self, path: RootPath) {
-        let mut new = Vec::new();
-        let mut bytes = self.bytes;
-        let mut next = Some(path);
-        while let Some(path) = next.filter(|path| path.as_bytes() != b"/") {
-            // Those above a known one are known.
-            if self.directories.contains(&path) {
-                break;
-            }
-            bytes += path.as_bytes().len();
-            next = path.parent();
-            new.push(path);
-        }
-        if bytes <= MADE_MAX {
-            self.bytes = bytes;
-            self.directories.extend(new);
-        }
-    }
-
-    /// Adds a file, or nothing when it has no room.
-    fn file(&mut self, path: RootPath) {
-        let bytes = self.bytes + path.as_bytes().len();
-        if bytes <= MADE_MAX && self.directories.contains(&path) && self.files.insert(path) {
-            self.bytes = bytes;
-        }
-    }
-
-    fn paths(self) -> Vec<RuntimePath> {
-        let of = |kind: RuntimePathKind| {
-            move |path| RuntimePath {
-                path,
-                kind: kind.clone(),
-            }
-        };
-        let directories = self.directories.into_iter();
-        let files = self.files.into_iter();
-        directories
-            .map(of(RuntimePathKind::Directory))
-            .chain(files.map(of(RuntimePathKind::EmptyFile)))
-            .collect()
-    }
 }
 
 /// The targets of all mounts that the container was asked for with.
@@ -151,15 +90,10 @@ fn targets<'a>(record: &'a Record, host: &'a HostConfig) -> impl Iterator<Item =
         .chain(init)
 }
 
-fn clean(path: &str) -> Option<RootPath> {
-    RootPath::parse(path.as_bytes())
-        .ok()
-        .filter(|path| path.as_bytes() != b"/" && path.as_bytes().len() < PATH_MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtimes::made::MADE_MAX;
 
     /// `config.v2.json` and `hostconfig.json` as dockerd 20.10.24 wrote them for
     /// `docker run -v file:/x/y/file -v dir:/p/q/dir --tmpfs /t/u --mount type=volume,dst=/m/v ..`.

@@ -11,8 +11,6 @@ use rustix::io::Errno;
 use super::disk::{DataRoot, RecordError};
 use super::injected;
 use super::layerdb::{LayerName, MountLayers, excerpt};
-use super::links::followed;
-use super::mounts;
 use crate::fs::Dir;
 use crate::layers::btrfs::Subvolumes;
 use crate::layers::{
@@ -20,8 +18,9 @@ use crate::layers::{
     Subvolume, index,
 };
 use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount};
+use crate::proc::mountinfo::{Mount, OverlayMount, subvolume_option};
 use crate::runtimes::Located;
+use crate::runtimes::links::{followed, mounts_followed};
 
 /// A storage driver that keeps its layers in a way that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +151,7 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     };
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
-        mounts => mounts::followed(mounts, &beneath(&stack)),
+        mounts => mounts_followed(mounts, &beneath(&stack)),
     };
     Ok(Located {
         stack: LayerStack::Overlay(stack),
@@ -334,7 +333,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
         [] => Vec::new(),
         mounts => {
             let init_tree = root.need(&format!("btrfs/subvolumes/{}", layers.init))?;
-            mounts::followed(mounts, &[&init_tree])
+            mounts_followed(mounts, &[&init_tree])
         }
     };
     Ok(Located {
@@ -350,21 +349,13 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     })
 }
 
-/// Returns the `subvolid` of a Btrfs mount's options.
-pub(super) fn subvolume_option(options: &[u8]) -> Option<u64> {
-    let value = options
-        .split(|b| *b == b',')
-        .find_map(|option| option.strip_prefix(b"subvolid="))?;
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
-
 /// Whole trees, each layer a copy of the one beneath with something changed in it.
 fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let Wanted { root, layers, .. } = wanted;
     // Which of the image's layers a file came from cannot be told from a copy of all of them.
     let tree = |name: &LayerName| layer(root, &format!("vfs/dir/{name}"), None);
     let image = tree(top_layer(layers)?)?;
-    let mounts = mounts::followed(&wanted.mounts, &[&tree(&layers.init)?.dir]);
+    let mounts = mounts_followed(&wanted.mounts, &[&tree(&layers.init)?.dir]);
     let stack = PlainStack {
         image: tree(&layers.init)?,
         container: tree(&layers.mount)?,

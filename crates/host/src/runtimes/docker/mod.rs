@@ -8,7 +8,6 @@ mod disk;
 pub(crate) mod fuzzing;
 mod injected;
 mod layerdb;
-mod links;
 mod live;
 mod locate;
 mod memo;

@@ -6,9 +6,7 @@ use std::path::Path;
 use plimsoll_core::model::{Bytes, ExpectedMount, ExpectedSource, MountOrigin, RootPath};
 
 use super::injected::INIT_PROGRAM;
-use super::links::Tree;
 use super::record::{HostConfig, MountPoint, Record, Reference};
-use crate::fs::Dir;
 
 /// Where distributions and Docker's own packages put the init program (moby
 /// `dockerversion.DefaultInitBinary`, looked up on the daemon's `PATH` and in its library
@@ -87,21 +85,4 @@ fn source(root: &Path, point: &MountPoint) -> ExpectedSource {
         _ if !point.source.is_empty() => ExpectedSource::HostPath(point.source.as_str().into()),
         _ => ExpectedSource::Unknown,
     }
-}
-
-/// Returns the mounts with each path as the links of the image lead it: there they are made.
-/// `layers` are the directories beneath the writable one, top first: what Docker puts over the image
-/// among them, since that may stand where the image has a link.
-pub(super) fn followed(mounts: &[ExpectedMount], layers: &[&Dir]) -> Vec<ExpectedMount> {
-    let tree = Tree::of(layers);
-    // Those of one path, which may show one of several things, stand side by side.
-    let same_path = |a: &ExpectedMount, b: &ExpectedMount| a.path == b.path;
-    let led = mounts.chunk_by(same_path).filter_map(|mounts| {
-        let path = tree.follow(&mounts.first()?.path)?;
-        Some(mounts.iter().map(move |mount| ExpectedMount {
-            path: path.clone(),
-            ..mount.clone()
-        }))
-    });
-    led.flatten().collect()
 }

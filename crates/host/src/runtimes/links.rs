@@ -1,18 +1,18 @@
 //! Where a path leads through the links of an image.
 //!
-//! Docker makes the target of a mount where the links of the rootfs lead: `-v x:/var/run/x` makes
+//! Runtimes make the target of a mount where the links of the rootfs lead: `-v x:/var/run/x` makes
 //! `/run/x` in an image whose `/var/run` is a link to `/run`.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use plimsoll_core::model::{FileType, RootPath, RuntimePath};
+use plimsoll_core::model::{ExpectedMount, FileType, RootPath, RuntimePath};
 
 use crate::fs::Dir;
 
 /// Most links that are followed for one path, as in the kernel (`MAXSYMLINKS`).
-pub(super) const LINKS_MAX: usize = 40;
+pub(in crate::runtimes) const LINKS_MAX: usize = 40;
 
 /// Returns the paths that `paths` become when the links of a tree are followed, those left out that
 /// stay as they are. `layers` are the directories that make up the tree, top first.
@@ -31,6 +31,23 @@ pub(super) fn followed(paths: &[RuntimePath], layers: &[&Dir]) -> Vec<RuntimePat
             })
         })
         .collect()
+}
+
+/// Returns the mounts with each path as the links of the image lead it: there they are made.
+/// `layers` are the directories beneath the writable one, top first: what a runtime puts over the
+/// image among them, since that may stand where the image has a link.
+pub(super) fn mounts_followed(mounts: &[ExpectedMount], layers: &[&Dir]) -> Vec<ExpectedMount> {
+    let tree = Tree::of(layers);
+    // Those of one path, which may show one of several things, stand side by side.
+    let same_path = |a: &ExpectedMount, b: &ExpectedMount| a.path == b.path;
+    let led = mounts.chunk_by(same_path).filter_map(|mounts| {
+        let path = tree.follow(&mounts.first()?.path)?;
+        Some(mounts.iter().map(move |mount| ExpectedMount {
+            path: path.clone(),
+            ..mount.clone()
+        }))
+    });
+    led.flatten().collect()
 }
 
 /// Paths of which is remembered what is there, and the longest that is: a record can name any number.
