@@ -47,7 +47,10 @@ const AFTER_TARGETS: &str = concat!(
     "\
 TARGET is one of:
   NAME, ID              a container of any runtime; an id may be shortened
-  docker:NAME           the same, of Docker
+  docker:NAME           the same, of Docker; containerd:NAME of containerd, also
+                        containerd:NAMESPACE/ID
+  k8s:NAMESPACE/POD/CONTAINER
+                        a container of a Kubernetes pod
   overlay:MOUNTPOINT    an overlay mount
   tree:IMAGE:CONTAINER  two directories
 
@@ -247,7 +250,7 @@ pub(crate) struct BaselineArgs {
 /// Where containers are looked for. Each can stand in a configuration file too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct Places {
-    /// Only containers of this runtime: docker
+    /// Only containers of this runtime: docker or containerd
     #[arg(
         long,
         value_name = "NAME",
@@ -265,7 +268,7 @@ pub(crate) struct Places {
         help_heading = "Where containers are"
     )]
     pub(crate) docker_host: Option<String>,
-    /// Docker's data root, read without asking the daemon
+    /// The data root of Docker or the root of containerd, read without asking a daemon
     #[arg(
         long,
         value_name = "DIR",
@@ -283,6 +286,9 @@ pub(crate) struct Places {
         help_heading = "Where containers are"
     )]
     pub(crate) root: Option<PathBuf>,
+    /// Look at the sandboxes of Kubernetes pods too
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", env = "PLIMSOLL_SANDBOXES", hide_env = true, hide_possible_values = true, help_heading = "Where containers are")]
+    pub(crate) sandboxes: Option<bool>,
 }
 
 /// Options that can stand on the command line, in the environment and in a configuration file.

@@ -31,16 +31,18 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
     };
     match scheme {
         b"docker" => of(RuntimeKind::Docker, rest),
+        b"containerd" => of(RuntimeKind::Containerd, rest),
+        b"k8s" => in_pod(rest),
         b"overlay" => Ok(Target::OverlayMount(path("overlay:MOUNTPOINT", rest)?)),
         b"tree" => trees(rest),
-        b"podman" | b"containerd" | b"cri" | b"k8s" => {
+        b"podman" | b"cri" => {
             let scheme = escape(scheme);
             Err(not_yet(&scheme)
                 .hint("name the overlay mount of a running container: overlay:MOUNTPOINT"))
         }
         other => Err(
             CliError::new(format!("\"{}:\" is no kind of target", escape(other)))
-                .hint("there are docker:, overlay: and tree:"),
+                .hint("there are docker:, containerd:, k8s:, overlay: and tree:"),
         ),
     }
 }
@@ -48,16 +50,17 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
 /// Parses the name of a runtime that `--runtime` gives.
 ///
 /// # Errors
-/// [`CliError`] for any but Docker.
+/// [`CliError`] for one that is not known.
 pub(crate) fn runtime(name: &str) -> Result<RuntimeKind, CliError> {
     match name {
         "docker" => Ok(RuntimeKind::Docker),
-        "podman" | "containerd" | "cri" | "cri-o" | "crio" | "k8s" => Err(not_yet(name)),
+        "containerd" => Ok(RuntimeKind::Containerd),
+        "podman" | "cri" | "cri-o" | "crio" | "k8s" => Err(not_yet(name)),
         other => Err(CliError::new(format!(
             "\"{}\" is no runtime that Plimsoll knows",
             escape(other.as_bytes())
         ))
-        .hint("there is docker")),
+        .hint("there are docker and containerd")),
     }
 }
 
@@ -76,9 +79,28 @@ fn of(runtime: RuntimeKind, rest: &[u8]) -> Result<Target, CliError> {
     })
 }
 
+fn in_pod(rest: &[u8]) -> Result<Target, CliError> {
+    const FORM: &str = "k8s:NAMESPACE/POD/CONTAINER";
+    let text = name(rest)?;
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts.as_slice() {
+        [namespace, pod, container] if parts.iter().all(|part| !part.is_empty()) => {
+            Ok(Target::Pod {
+                namespace: (*namespace).to_owned(),
+                pod: (*pod).to_owned(),
+                container: (*container).to_owned(),
+            })
+        }
+        _ => Err(CliError::new(format!(
+            "a container of a pod is named {FORM}, not \"{}\"",
+            escape(text.as_bytes())
+        ))),
+    }
+}
+
 fn not_yet(runtime: &str) -> CliError {
     CliError::new(format!(
-        "containers of {runtime} cannot be found by name yet, only those of docker"
+        "containers of {runtime} cannot be found by name yet, only those of docker and containerd"
     ))
 }
 
@@ -140,6 +162,18 @@ mod tests {
             parsed("docker:web"),
             named(Some(RuntimeKind::Docker), "web")
         );
+        assert_eq!(
+            parsed("containerd:k8s.io/0a1b"),
+            named(Some(RuntimeKind::Containerd), "k8s.io/0a1b")
+        );
+        assert_eq!(
+            parsed("k8s:shop/web-0/nginx"),
+            Target::Pod {
+                namespace: "shop".into(),
+                pod: "web-0".into(),
+                container: "nginx".into()
+            }
+        );
         assert_eq!(parsed("overlay:/a:b"), Target::OverlayMount("/a:b".into()));
         assert_eq!(
             parsed("tree:a:/b"),
@@ -164,8 +198,10 @@ mod tests {
             (b"tree:/a:", "a path is missing"),
             (b"tree:/a:/b:/c", "more than two"),
             (b"podman:db", "cannot be found by name yet"),
-            (b"containerd:ns/id", "cannot be found by name yet"),
-            (b"k8s:ns/pod/c", "cannot be found by name yet"),
+            (b"containerd:", "missing"),
+            (b"k8s:ns/pod", "k8s:NAMESPACE/POD/CONTAINER"),
+            (b"k8s:ns//c", "k8s:NAMESPACE/POD/CONTAINER"),
+            (b"k8s:a/b/c/d", "k8s:NAMESPACE/POD/CONTAINER"),
             (b"oci:x", "no kind of target"),
             (b"/var/lib/x", "is a path"),
             (b"\xff", "no container can have"),
@@ -179,8 +215,10 @@ mod tests {
 
     #[test]
     fn runtimes() {
-        assert!(runtime("docker").is_ok());
-        for other in ["podman", "containerd", "lxc", ""] {
+        for known in ["docker", "containerd"] {
+            assert!(runtime(known).is_ok(), "{known}");
+        }
+        for other in ["podman", "lxc", ""] {
             assert!(runtime(other).is_err(), "{other}");
         }
     }

@@ -44,7 +44,7 @@ fn arguments_that_make_no_sense() {
             &["check", "podman:db"][..],
             "containers of podman cannot be found by name yet",
         ),
-        (&["check", "k8s:ns/pod/c"], "k8s"),
+        (&["check", "k8s:ns/pod"], "k8s:NAMESPACE/POD/CONTAINER"),
         (&["check", "oci:x"], "no kind of target"),
         (&["check", "tree:/a"], "two paths are needed"),
         (&["check", ""], "missing"),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use plimsoll_core::model::{Container, Gap, RuntimeKind, escape};
 
+use super::containerd::Containerd;
 use super::docker::Docker;
 use super::overlay_mount::OverlayMount;
 use super::tree::Tree;
@@ -100,11 +101,18 @@ struct Entry {
 type Find = fn(&Sources, Option<&str>) -> Result<Rc<dyn Runtime>, RuntimeError>;
 
 /// The runtimes, in the order in which their containers are told.
-const RUNTIMES: &[Entry] = &[Entry {
-    kinds: &[RuntimeKind::Docker],
-    marker: "containers",
-    find: |sources, name| Ok(Rc::new(Docker::find(sources, name)?)),
-}];
+const RUNTIMES: &[Entry] = &[
+    Entry {
+        kinds: &[RuntimeKind::Docker],
+        marker: "containers",
+        find: |sources, name| Ok(Rc::new(Docker::find(sources, name)?)),
+    },
+    Entry {
+        kinds: &[RuntimeKind::Containerd],
+        marker: super::containerd::METADATA,
+        find: |sources, _| Ok(Rc::new(Containerd::find(sources)?)),
+    },
+];
 
 impl Entry {
     /// Whether containers of this kind are its.
