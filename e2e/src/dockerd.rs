@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::brute::Differences;
 use crate::command::run;
 use crate::loopfs::{Kind, LoopFs};
+use crate::shims::Shims;
 
 /// Longest wait for a daemon to come up or go away.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -432,38 +433,6 @@ impl Dockerd {
         self.start_dockerd();
     }
 
-    /// Returns the processes that belong to this daemon: shims, which name its directory on their
-    /// command line, and what runs in its containers.
-    fn processes(&self) -> Vec<i32> {
-        let tasks = self
-            .dir
-            .path()
-            .join("containerd/io.containerd.runtime.v2.task/moby");
-        let mut found = Vec::new();
-        for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
-            let pid = std::fs::read_to_string(task.path().join("init.pid"));
-            found.extend(pid.ok().and_then(|pid| pid.trim().parse::<i32>().ok()));
-        }
-        let dir = self.file("containerd.sock");
-        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = process
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
-                continue;
-            };
-            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            if line
-                .split(|b| *b == 0)
-                .any(|argument| argument == dir.as_bytes())
-            {
-                found.push(pid);
-            }
-        }
-        found
-    }
-
     /// Removes the control groups that killed shims leave of containers.
     fn remove_groups(&self) {
         let controllers = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
@@ -482,27 +451,14 @@ impl Dockerd {
             }
         }
     }
-
-    /// Removes the sockets that killed shims leave in a directory that all containerds share.
-    fn remove_shim_sockets(&self) {
-        let tasks = self
-            .dir
-            .path()
-            .join("containerd/io.containerd.runtime.v2.task/moby");
-        for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
-            let address = std::fs::read_to_string(task.path().join("address")).unwrap_or_default();
-            if let Some(socket) = address.strip_prefix("unix://") {
-                drop(std::fs::remove_file(socket));
-            }
-        }
-    }
 }
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
-        use rustix::process::{Pid, Signal, kill_process};
-        self.remove_shim_sockets();
-        let mut processes = self.processes();
+        let shims = Shims::of(
+            &self.dir.path().join("containerd"),
+            &self.dir.path().join("containerd.sock"),
+        );
         // Without its daemon nobody starts a container again.
         for mut daemon in [self.dockerd.take(), self.containerd.take()]
             .into_iter()
@@ -511,32 +467,9 @@ impl Drop for Dockerd {
             drop(daemon.kill());
             drop(daemon.wait());
         }
-        let start = Instant::now();
-        while !processes.is_empty() && start.elapsed() < PATIENCE {
-            processes.iter().copied().for_each(thaw);
-            for pid in processes.iter().filter_map(|pid| Pid::from_raw(*pid)) {
-                // It may have ended by itself.
-                kill_process(pid, Signal::KILL).ok();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-            processes.retain(|pid| Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok());
-        }
+        shims.end();
         self.remove_groups();
         crate::mounts::unmount_beneath(&[self.dir.path(), &self.fs.path()]);
-    }
-}
-
-/// Thaws a process that a paused container froze: with cgroup v1 not even a kill reaches it before.
-fn thaw(pid: i32) {
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let group = groups
-        .lines()
-        .find_map(|line| line.split_once(":freezer:"))
-        // Never the root group, which others are in as well.
-        .filter(|(_, group)| group.len() > 1);
-    if let Some((_, group)) = group {
-        let state = format!("/sys/fs/cgroup/freezer{group}/freezer.state");
-        drop(std::fs::write(state, "THAWED"));
     }
 }
 

@@ -13,15 +13,18 @@ pub mod brute;
 pub mod btrfs;
 pub mod command;
 pub mod conformance;
+pub mod containerd;
 pub mod crc32c;
 pub mod dockerd;
 pub mod layers;
 pub mod loopfs;
 pub mod mounts;
+pub mod oci;
 pub mod operations;
 pub mod overlay;
 pub mod podman;
 pub mod program;
+mod shims;
 pub mod told;
 pub mod torture;
 
