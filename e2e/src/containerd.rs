@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where its root is on its file system: where it would be on a machine's own disk.
 const ROOT: &str = "var/lib/containerd";
 
+/// Where images have the program that containers wait by.
+const BUSYBOX: &str = "/bin/busybox";
+
 /// A running containerd. On drop every process of it ends and everything that it mounted is unmounted,
 /// also when the test panics.
 #[derive(Debug)]
@@ -100,7 +103,9 @@ impl Containerd {
         }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    /// Returns the path of something in its own directory: `config.toml`, `state`.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -192,7 +197,7 @@ impl Containerd {
         id: &str,
     ) {
         let first = ["containers", "create", "--snapshotter", snapshotter];
-        let last = [image, id, "/bin/busybox", "sleep", "100000"];
+        let last = [image, id, BUSYBOX, "sleep", "100000"];
         self.ctr(namespace, &[&first, options, &last].concat());
     }
 
@@ -211,7 +216,7 @@ impl Containerd {
     pub fn exec(&self, namespace: &str, id: &str, script: &str) -> String {
         let fifos = self.file("fifos").display().to_string();
         let first = ["tasks", "exec", "--exec-id", "exec", "--fifo-dir", &fifos];
-        let last = [id, "/bin/busybox", "sh", "-euc", script];
+        let last = [id, BUSYBOX, "sh", "-euc", script];
         self.ctr(namespace, &[&first[..], &last].concat())
     }
 
