@@ -17,12 +17,12 @@ const DEPTH_MAX: usize = 3;
 
 /// An image that a container lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(in crate::runtimes) struct Found {
     /// None when several images have these very layers, and nothing says which it is.
-    pub(super) id: Option<ImageId>,
+    pub(in crate::runtimes) id: Option<ImageId>,
     pub(super) manifest: Option<Digest>,
     /// The base first.
-    pub(super) layers: Vec<DiffId>,
+    pub(in crate::runtimes) layers: Vec<DiffId>,
 }
 
 /// Why no image was found.

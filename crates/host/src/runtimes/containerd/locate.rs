@@ -3,16 +3,18 @@
 //! Layout of `overlayfs`: containerd `plugins/snapshots/overlay/overlay.go`; of `btrfs`:
 //! `plugins/snapshots/btrfs/btrfs.go`; of `native`: `plugins/snapshots/native/native.go`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plimsoll_core::model::{DiffId, ExpectedMount, Gap, RuntimePath};
+use plimsoll_core::model::{ChainId, DiffId, ExpectedMount, Gap, RuntimePath};
+use plimsoll_core::trust::chain_ids;
 use rustix::io::Errno;
 
 use super::excerpt;
 use super::metadata::Snapshot;
 use super::snapshots::{Kind, Stored};
-use super::store::{Chain, Image, Store};
+use super::store::{Chain, Image, Store, chain_id};
 use crate::fs::Dir;
 use crate::layers::btrfs::Subvolumes;
 use crate::layers::{
@@ -122,9 +124,11 @@ fn overlay(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> 
     let index = index(place.dir.open_beneath(format!("{work}/index").as_bytes()))
         .map_err(|errno| place.broken(&work, &why(errno)))?;
     let injected = between(wanted).map(|(_, stored)| layer(stored, None));
+    let diff_ids = diff_ids(wanted.image);
     let mut image = Vec::new();
-    for (n, (_, stored)) in wanted.chain.image().enumerate() {
-        image.push(Arc::new(layer(stored, diff_id(wanted, n))?));
+    for (snapshot, stored) in wanted.chain.image() {
+        let diff_id = chain_id(&snapshot.key).and_then(|chain_id| diff_ids.get(&chain_id));
+        image.push(Arc::new(layer(stored, diff_id.copied())?));
     }
     let stack = OverlayStack {
         upper: layer(top, None)?,
@@ -166,11 +170,15 @@ pub(in crate::runtimes) fn led(stack: &LayerStack, made: &[RuntimePath]) -> Vec<
     }
 }
 
-/// Which layer of the image the one at this place from the top is.
-fn diff_id(wanted: &Wanted<'_>, from_top: usize) -> Option<DiffId> {
-    let found = wanted.image.found.as_ref()?;
-    let at = found.layers.len().checked_sub(from_top + 1)?;
-    found.layers.get(at).copied()
+/// Returns which layer of an image each snapshot of it is, by the chainIDs that they are called by.
+///
+/// An image that was built by running containers has what was put between these and their images among
+/// its snapshots: those are no layers (moby `daemon/containerd/image_builder.go`).
+fn diff_ids(image: &Image) -> HashMap<ChainId, DiffId> {
+    let layers = image.found.as_ref().map(|found| found.layers.as_slice());
+    let layers = layers.unwrap_or_default();
+    let chain = chain_ids(layers).into_iter();
+    chain.zip(layers.iter().copied()).collect()
 }
 
 fn btrfs(wanted: &Wanted<'_>, place: Place) -> Result<Located, RuntimeError> {

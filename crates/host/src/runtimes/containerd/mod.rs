@@ -38,8 +38,9 @@ pub(super) const METADATA: &str = "io.containerd.metadata.v1.bolt";
 /// What the names of the directories of snapshotters begin with.
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.";
 
-/// The namespaces that Docker runs its containers and plugins in (moby `daemon/config/config.go`).
-pub(super) const OF_DOCKER: [&str; 2] = ["moby", "plugins.moby"];
+/// The namespace that Docker has its containers in; those of its plugins, and of daemons that remap users,
+/// are called by it too (moby `daemon/config/config.go`).
+pub(super) const OF_DOCKER: &str = "moby";
 
 /// A label that Docker gives to each of its containers (moby `libcontainerd/remote/client.go`).
 const DOCKER_BUNDLE: &str = "com.docker/engine.bundle.path";
@@ -285,7 +286,10 @@ impl Runtime for Containerd {
 
 /// Whether a container is one that Docker shows: it keeps its own record of it.
 fn is_of_docker(record: &Record) -> bool {
-    OF_DOCKER.contains(&record.namespace.as_str())
+    let name = record.namespace.as_str();
+    let name = name.strip_prefix("plugins.").unwrap_or(name);
+    let rest = name.strip_prefix(OF_DOCKER);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         && (record.labels.contains_key(DOCKER_BUNDLE) || record.snapshot.is_empty())
 }
 

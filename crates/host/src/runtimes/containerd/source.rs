@@ -44,7 +44,7 @@ const OF_DOCKER: &str = "run/docker/containerd/daemon";
 /// # Errors
 /// [`RuntimeError::Absent`] when there is none where it was looked for, [`RuntimeError::Unavailable`]
 /// when one cannot be used.
-pub(super) fn find(sources: &Sources) -> Result<Vec<Store>, RuntimeError> {
+pub(in crate::runtimes) fn find(sources: &Sources) -> Result<Vec<Store>, RuntimeError> {
     let disk = sources.root.as_deref();
     if let Some(path) = &sources.data_root {
         return Ok(vec![at(path, disk)?]);

@@ -42,7 +42,7 @@ type ImageKey = (String, Vec<u8>, String, String, Digest);
 /// The snapshots that a container lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::runtimes) struct Chain {
-    pub(super) snapshotter: String,
+    pub(in crate::runtimes) snapshotter: String,
     /// The container's own, then those beneath, with how the snapshotter keeps each.
     pub(super) snapshots: Vec<(Snapshot, Stored)>,
 }
@@ -50,7 +50,7 @@ pub(in crate::runtimes) struct Chain {
 /// An image, or why there is none.
 #[derive(Debug, Clone, Default)]
 pub(in crate::runtimes) struct Image {
-    pub(super) found: Option<Found>,
+    pub(in crate::runtimes) found: Option<Found>,
     pub(super) gap: Option<Gap>,
 }
 
@@ -354,6 +354,13 @@ impl Chain {
         beneath
             .take_while(|(snapshot, _)| chain_id(&snapshot.key).is_none())
             .count()
+    }
+
+    /// Returns how those are called.
+    pub(in crate::runtimes) fn between_keys(&self) -> impl Iterator<Item = &[u8]> {
+        let beneath = self.snapshots.iter().skip(1);
+        let between = beneath.take(self.between());
+        between.map(|(snapshot, _)| snapshot.key.as_slice())
     }
 
     /// Returns the snapshots of the image, the topmost first.
