@@ -41,6 +41,33 @@ impl Containerd {
     /// When it does not come up.
     #[must_use]
     pub fn start(kind: Kind) -> Self {
+        let without =
+            "disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]";
+        Self::with(kind, &|_| without.to_owned())
+    }
+
+    /// Starts a daemon with the CRI plugin, for pods whose sandboxes are made from this image.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with_cri(kind: Kind, sandbox_image: &str) -> Self {
+        Self::with(kind, &|dir| {
+            const CRI: &str = "plugins.\"io.containerd.grpc.v1.cri\"";
+            format!(
+                "disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
+                 [{CRI}]\nsandbox_image = \"{sandbox_image}\"\n\
+                 # Less than its own is more than it may give everywhere.\n\
+                 restrict_oom_score_adj = true\n\
+                 [{CRI}.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
+                 [{CRI}.containerd.runtimes.runc.options]\nRoot = \"{}\"\n",
+                dir.join("runc").display()
+            )
+        })
+    }
+
+    /// The same with settings for its own directory.
+    fn with(kind: Kind, settings: &dyn Fn(&Path) -> String) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let dir = tempfile::Builder::new()
             .prefix("plimsoll-containerd-")
@@ -55,10 +82,10 @@ impl Containerd {
         };
         let configuration = format!(
             "version = 2\nroot = \"{}\"\nstate = \"{}\"\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n\
-             [grpc]\naddress = \"{}\"\n",
+             {}\n[grpc]\naddress = \"{}\"\n",
             containerd.root().display(),
             containerd.file("state").display(),
+            settings(containerd.dir.path()),
             containerd.socket().display(),
         );
         std::fs::write(containerd.file("config.toml"), configuration).expect("configuration");
@@ -86,7 +113,7 @@ impl Containerd {
             assert!(
                 start.elapsed() < PATIENCE,
                 "containerd does not come up: {}",
-                std::fs::read_to_string(self.file("log")).unwrap_or_default()
+                self.log()
             );
             std::thread::sleep(Duration::from_millis(30));
         }
@@ -113,6 +140,12 @@ impl Containerd {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.file("containerd.sock")
+    }
+
+    /// Returns what it said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.file("log")).unwrap_or_default()
     }
 
     /// Returns its root.
@@ -150,7 +183,11 @@ impl Containerd {
     /// # Panics
     /// When it fails.
     pub fn ctr(&self, namespace: &str, arguments: &[&str]) -> String {
-        let namespace = self.namespace(namespace);
+        // That of Kubernetes cannot be called otherwise.
+        let namespace = match namespace {
+            "k8s.io" => namespace.to_owned(),
+            own => self.namespace(own),
+        };
         let output = self.try_ctr(&[&["--namespace", &namespace], arguments].concat());
         assert!(
             output.status.success(),

@@ -15,6 +15,7 @@ pub mod command;
 pub mod conformance;
 pub mod containerd;
 pub mod crc32c;
+pub mod cri;
 pub mod dockerd;
 pub mod layers;
 pub mod loopfs;

@@ -92,7 +92,11 @@ impl Image {
         let config = json!({
             "os": "linux",
             "architecture": architecture(),
-            "config": {"Cmd": ["sleep", "100000"], "WorkingDir": "/srv/app"},
+            "config": {
+                "Cmd": ["sleep", "100000"],
+                "Env": ["PATH=/usr/bin:/bin"],
+                "WorkingDir": "/srv/app",
+            },
             "rootfs": {"type": "layers", "diff_ids": self.diff_ids},
         });
         let config = self.add("application/vnd.oci.image.config.v1+json", text(&config));
