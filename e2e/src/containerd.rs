@@ -22,6 +22,10 @@ const ROOT: &str = "var/lib/containerd";
 /// Where images have the program that containers wait by.
 const BUSYBOX: &str = "/bin/busybox";
 
+/// The CRI plugin takes long to start, and the other one writes to /opt.
+const WITHOUT_CRI: &str =
+    "disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]";
+
 /// A running containerd. On drop every process of it ends and everything that it mounted is unmounted,
 /// also when the test panics.
 #[derive(Debug)]
@@ -41,9 +45,16 @@ impl Containerd {
     /// When it does not come up.
     #[must_use]
     pub fn start(kind: Kind) -> Self {
-        let without =
-            "disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]";
-        Self::with(kind, &|_| without.to_owned())
+        Self::with(kind, "", &|_| WITHOUT_CRI.to_owned())
+    }
+
+    /// Starts a daemon on a file system that moves an access time with every read.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_strictly(kind: Kind) -> Self {
+        Self::with(kind, ",strictatime", &|_| WITHOUT_CRI.to_owned())
     }
 
     /// Starts a daemon with the CRI plugin, for pods whose sandboxes are made from this image.
@@ -52,7 +63,7 @@ impl Containerd {
     /// When it does not come up.
     #[must_use]
     pub fn start_with_cri(kind: Kind, sandbox_image: &str) -> Self {
-        Self::with(kind, &|dir| {
+        Self::with(kind, "", &|dir| {
             const CRI: &str = "plugins.\"io.containerd.grpc.v1.cri\"";
             format!(
                 "disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
@@ -66,8 +77,8 @@ impl Containerd {
         })
     }
 
-    /// The same with settings for its own directory.
-    fn with(kind: Kind, settings: &dyn Fn(&Path) -> String) -> Self {
+    /// The same with mount options, and settings for its own directory.
+    fn with(kind: Kind, mount_options: &str, settings: &dyn Fn(&Path) -> String) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let dir = tempfile::Builder::new()
             .prefix("plimsoll-containerd-")
@@ -78,7 +89,7 @@ impl Containerd {
             daemon: None,
             prefix: format!("plimsoll-{}-{count}", std::process::id()),
             dir,
-            fs: LoopFs::with(kind, 3072, &[], ""),
+            fs: LoopFs::with(kind, 3072, &[], mount_options),
         };
         let configuration = format!(
             "version = 2\nroot = \"{}\"\nstate = \"{}\"\n\
