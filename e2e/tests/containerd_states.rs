@@ -409,3 +409,66 @@ fn damaged_databases() {
         assert!(!is_seen(&good), "{file}");
     }
 }
+
+/// What somebody puts between image and container is no part of the image; the copy of an image that
+/// containerd makes for a user namespace is.
+#[test]
+fn what_lies_between() {
+    require!(
+        "containerd",
+        "ctr",
+        "runc",
+        "busybox",
+        "setpriv",
+        "mkfs.ext4"
+    );
+    let daemon = Containerd::start(Kind::Ext4);
+    daemon.import("a", "overlayfs", &image());
+    for name in ["first", "second"] {
+        daemon.create("a", "overlayfs", &[], IMAGE, name);
+    }
+    daemon.start_task("a", "first");
+    daemon.exec("a", "first", EDITS);
+    daemon.stop_task("a", "first");
+    daemon.ctr("a", &["tasks", "delete", "first"]);
+    daemon.ctr("a", &["snapshots", "commit", "hidden", "first"]);
+    daemon.ctr("a", &["snapshots", "remove", "second"]);
+    daemon.ctr("a", &["snapshots", "prepare", "second", "hidden"]);
+    let measurement = inspect_one(daemon.here(), "second", Options::default());
+    assert!(measurement.container.image.id.is_some());
+    assert_eq!(not_of_runtime(&measurement), edited());
+    // The snapshot of the first one went with being committed.
+    let (found, _) = inspect(daemon.here(), &["first"], Options::default()).expect("inspect");
+    assert_eq!(found[0].engine, None);
+    assert!(
+        found[0].gaps.iter().any(|gap| gap.why.contains("missing")),
+        "{:?}",
+        found[0].gaps
+    );
+
+    let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"];
+    let waits = ["/bin/busybox", "sleep", "100000"];
+    let first = ["run", "--detach", "--null-io", "--snapshotter", "overlayfs"];
+    daemon.ctr(
+        "a",
+        &[&first[..], &maps, &[IMAGE, "mapped"], &waits].concat(),
+    );
+    let measurement = inspect_one(daemon.here(), "mapped", Options::default());
+    assert!(measurement.container.image.id.is_some());
+    // What runc made for mounts belongs to the users of the container, and nothing else is new.
+    let made = ["/dev", "/proc", "/run", "/srv", "/srv/app", "/sys"];
+    for change in &measurement.changes {
+        assert!(
+            made.contains(&change.path.to_string().as_str()),
+            "{change:?}"
+        );
+    }
+    daemon.exec("a", "mapped", "echo x > /home/x");
+    let measurement = inspect_one(daemon.here(), "mapped", Options::default());
+    assert!(
+        measurement
+            .changes
+            .iter()
+            .any(|change| change.path.to_string() == "/home/x")
+    );
+}

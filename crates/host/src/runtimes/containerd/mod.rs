@@ -70,19 +70,27 @@ impl Containerd {
         })
     }
 
-    /// Returns every record, with its root, and what is recorded strangely.
+    /// Returns every record, with its root, and what is recorded strangely or cannot be read.
     fn records(&self) -> Result<(Vec<(&Store, Record)>, Vec<Gap>), RuntimeError> {
         let mut found = Vec::new();
         let mut gaps = Vec::new();
+        let mut failed = None;
         for store in &self.stores {
-            let (records, strays) = store.ask(|metadata| metadata.containers())?;
-            found.extend(records.into_iter().map(|record| (store, record)));
-            gaps.extend(strays.into_iter().map(|name| {
-                Gap::new(
-                    name,
-                    "is recorded as a container and does not have the name of one",
-                )
-            }));
+            match store.ask(|metadata| metadata.containers()) {
+                Ok((records, strays)) => {
+                    found.extend(records.into_iter().map(|record| (store, record)));
+                    gaps.extend(strays.into_iter().map(|name| {
+                        let why = "is recorded as a container and does not have the name of one";
+                        Gap::new(name, why)
+                    }));
+                }
+                // One that cannot be read keeps no other from being told.
+                Err(error) if self.stores.len() > 1 && failed.is_none() => {
+                    gaps.push(Gap::new("containerd", error.to_string()));
+                    failed = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok((found, gaps))
     }
@@ -149,14 +157,16 @@ impl Containerd {
     /// Finds the record of a container that was described.
     fn record(&self, container: &Container) -> Result<(&Store, Record), RuntimeError> {
         let namespace = container.namespace.as_deref().unwrap_or_default();
+        let mut outcome = Err(RuntimeError::Gone);
         for store in &self.stores {
-            let record =
-                store.ask(|metadata| metadata.container(namespace, container.id.as_str()))?;
-            if let Some(record) = record {
-                return Ok((store, record));
+            match store.ask(|metadata| metadata.container(namespace, container.id.as_str())) {
+                Ok(Some(record)) => return Ok((store, record)),
+                Ok(None) => {}
+                // It may be in another one.
+                Err(error) => outcome = Err(error),
             }
         }
-        Err(RuntimeError::Gone)
+        outcome
     }
 
     /// Reads what a container is to run; what cannot be read of it is a gap.

@@ -348,12 +348,21 @@ fn unidentified(name: &[u8], why: &str) -> Gap {
 }
 
 impl Chain {
-    /// Returns how many snapshots stand between the container's own and those of its image.
+    /// Returns how many snapshots stand between the container's own and those of its image. A copy of the
+    /// image that belongs to other users, made for a user namespace, is the image.
     pub(super) fn between(&self) -> usize {
-        let beneath = self.snapshots.iter().skip(1);
-        beneath
-            .take_while(|(snapshot, _)| chain_id(&snapshot.key).is_none())
-            .count()
+        let keys = || {
+            self.snapshots
+                .iter()
+                .skip(1)
+                .map(|(snapshot, _)| snapshot.key.as_slice())
+        };
+        let below = keys().skip(1).map(Some).chain([None]);
+        let mut pairs = keys().zip(below);
+        let is_image = |(key, below): (&[u8], Option<&[u8]>)| {
+            chain_id(key).is_some() || below.is_some_and(|below| is_remapped(key, below))
+        };
+        pairs.position(is_image).unwrap_or_else(|| keys().count())
     }
 
     /// Returns how those are called.
@@ -371,8 +380,7 @@ impl Chain {
     /// Returns the chainID of the image's topmost layer.
     pub(in crate::runtimes) fn image_top(&self) -> Option<ChainId> {
         self.image()
-            .next()
-            .and_then(|(snapshot, _)| chain_id(&snapshot.key))
+            .find_map(|(snapshot, _)| chain_id(&snapshot.key))
     }
 
     /// Returns how the snapshotter calls the container's own snapshot: no other one is ever called so.
@@ -383,8 +391,69 @@ impl Chain {
     }
 }
 
+/// Whether a snapshot is called as a copy of the one beneath it whose files belong to other users: by the
+/// name of that one, and the user and the group that root became (containerd `client/container_opts_unix.go`,
+/// `withRemappedSnapshotBase`).
+fn is_remapped(key: &[u8], below: &[u8]) -> bool {
+    let rest = key
+        .strip_prefix(below)
+        .and_then(|rest| rest.strip_prefix(b"-"));
+    let mut parts = rest.unwrap_or_default().split(|b| *b == b'-');
+    let mut number = || {
+        let part = parts.next().unwrap_or_default();
+        !part.is_empty() && part.iter().all(u8::is_ascii_digit)
+    };
+    number() && number() && parts.next().is_none()
+}
+
 /// Returns the chainID that a snapshot of an image's layer is called by.
 pub(super) fn chain_id(key: &[u8]) -> Option<ChainId> {
     let digest: Digest = std::str::from_utf8(key).ok()?.parse().ok()?;
     Some(digest.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtimes::containerd::snapshots::Kind;
+
+    fn chain(keys: &[&str]) -> Chain {
+        let snapshot = |key: &&str| Snapshot {
+            key: key.as_bytes().to_vec(),
+            name: Vec::new(),
+        };
+        let stored = Stored {
+            id: 1,
+            kind: Kind::Committed,
+        };
+        Chain {
+            snapshotter: "overlayfs".into(),
+            snapshots: keys.iter().map(|key| (snapshot(key), stored)).collect(),
+        }
+    }
+
+    #[test]
+    fn where_the_image_begins() {
+        let a = format!("sha256:{}", "aa".repeat(32));
+        let b = format!("sha256:{}", "bb".repeat(32));
+        let mapped = format!("{b}-100000-100000");
+        for (keys, between) in [
+            (vec!["c"], 0),
+            (vec!["c", &b, &a], 0),
+            (vec!["c", "c-init", &b, "x-init", &a], 1),
+            (vec!["c", "x", "y"], 2),
+            (vec!["c", &mapped, &b, &a], 0),
+            (vec!["c", "x", &mapped, &b, &a], 1),
+            (vec!["c", &mapped, &a], 1),
+            (vec!["c", &mapped], 1),
+        ] {
+            let chain = chain(&keys);
+            assert_eq!(chain.between(), between, "{keys:?}");
+            assert_eq!(
+                chain.image_top().is_some(),
+                keys.contains(&a.as_str()),
+                "{keys:?}"
+            );
+        }
+    }
 }
