@@ -31,6 +31,8 @@ const WITHOUT_CRI: &str =
 #[derive(Debug)]
 pub struct Containerd {
     daemon: Option<Child>,
+    /// Where programs are looked for.
+    path: String,
     /// What its namespaces begin with: state of runc and control groups are shared by all containerds of
     /// a machine.
     prefix: String,
@@ -46,6 +48,17 @@ impl Containerd {
     #[must_use]
     pub fn start(kind: Kind) -> Self {
         Self::with(kind, "", &|_| WITHOUT_CRI.to_owned())
+    }
+
+    /// Starts a newer daemon than the machine's own: see [`crate::dockerd::next_docker`].
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_next(kind: Kind) -> Self {
+        let bin = crate::dockerd::next_docker().join("usr/bin");
+        let path = format!("{}:{}", bin.display(), crate::command::PATH);
+        Self::of(path, kind, "", &|_| WITHOUT_CRI.to_owned())
     }
 
     /// Starts a daemon on a file system that moves an access time with every read.
@@ -79,6 +92,20 @@ impl Containerd {
 
     /// The same with mount options, and settings for its own directory.
     fn with(kind: Kind, mount_options: &str, settings: &dyn Fn(&Path) -> String) -> Self {
+        Self::of(
+            crate::command::PATH.to_owned(),
+            kind,
+            mount_options,
+            settings,
+        )
+    }
+
+    fn of(
+        path: String,
+        kind: Kind,
+        mount_options: &str,
+        settings: &dyn Fn(&Path) -> String,
+    ) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let dir = tempfile::Builder::new()
             .prefix("plimsoll-containerd-")
@@ -87,6 +114,7 @@ impl Containerd {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mut containerd = Self {
             daemon: None,
+            path,
             prefix: format!("plimsoll-{}-{count}", std::process::id()),
             dir,
             fs: LoopFs::with(kind, 3072, &[], mount_options),
@@ -113,6 +141,7 @@ impl Containerd {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "containerd", "--config"])
             .arg(self.file("config.toml"))
+            .env("PATH", &self.path)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log"))
             .stderr(log)
@@ -218,7 +247,11 @@ impl Containerd {
     #[must_use]
     pub fn try_ctr(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.socket()).args(arguments);
+        command
+            .env("PATH", &self.path)
+            .arg("--address")
+            .arg(self.socket())
+            .args(arguments);
         command.stdin(Stdio::null()).output().expect("ctr")
     }
 

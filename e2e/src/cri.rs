@@ -30,6 +30,9 @@ pub struct Pod<'a> {
     pub group: String,
 }
 
+/// Texts that belong together.
+pub type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 impl Cri {
     /// Returns a client; nothing is asked yet.
     #[must_use]
@@ -60,7 +63,7 @@ impl Cri {
         pod: &Pod<'_>,
         (name, attempt): (&str, u64),
         image: &str,
-        (labels, mounts): (&[(&str, &str)], &[(&str, &str)]),
+        (labels, mounts): (Pairs<'_>, Pairs<'_>),
     ) -> Result<String, String> {
         let mut config = Message::new()
             .message(1, &Message::new().string(1, name).number(2, attempt))

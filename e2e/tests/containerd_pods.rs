@@ -161,8 +161,8 @@ fn pods() {
         ..daemon.here()
     };
     assert_eq!(ids(with_sandboxes, &[]), all);
-    assert_eq!(ids(daemon.here(), &[&sandbox]), [sandbox.clone()]);
-    assert_eq!(ids(daemon.here(), &["app"]), [app.clone()]);
+    assert_eq!(ids(daemon.here(), &[&sandbox]), [sandbox.as_str()]);
+    assert_eq!(ids(daemon.here(), &["app"]), [app.as_str()]);
     for (arguments, code, lines) in [
         (
             &["diff", "--format", "docker", "k8s:shop/web-0/app"][..],

@@ -7,8 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::store::Store;
 
-/// Largest manifest or configuration that is read, in bytes (containerd refuses to fetch manifests beyond
-/// 8 MiB, `core/remotes/docker`).
+/// Largest manifest or configuration that is read, in bytes: both are lists of digests and settings.
 const BLOB_MAX: usize = 8 << 20;
 
 /// Most manifests of an index that are looked at, and indexes within an index.

@@ -56,6 +56,9 @@ pub struct Containerd {
     compared: RefCell<HashMap<(String, String), Vec<u8>>>,
 }
 
+/// A record, and the root that it was found in.
+type Recorded<'s> = (&'s Store, Record);
+
 impl Containerd {
     /// Finds containerd's root: the one that is given; else what `/etc/containerd/config.toml` says, or
     /// `/var/lib/containerd`, and that of k3s.
@@ -71,7 +74,7 @@ impl Containerd {
     }
 
     /// Returns every record, with its root, and what is recorded strangely or cannot be read.
-    fn records(&self) -> Result<(Vec<(&Store, Record)>, Vec<Gap>), RuntimeError> {
+    fn records(&self) -> Result<(Vec<Recorded<'_>>, Vec<Gap>), RuntimeError> {
         let mut found = Vec::new();
         let mut gaps = Vec::new();
         let mut failed = None;
@@ -100,13 +103,13 @@ impl Containerd {
         &self,
         store: &Store,
         record: &Record,
-        all: &[(&Store, Record)],
+        all: &[Recorded<'_>],
         gaps: &mut Vec<Gap>,
     ) -> Container {
         let known = state::known(store, record);
         gaps.extend(known.gap);
         let other = |id: &str| {
-            let is = |(of, other): &&(&Store, Record)| {
+            let is = |(of, other): &&Recorded<'_>| {
                 std::ptr::eq(*of, store) && other.namespace == record.namespace && other.id == id
             };
             all.iter().find(is).map(|(_, record)| record)

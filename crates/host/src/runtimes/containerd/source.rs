@@ -21,7 +21,7 @@ struct Place {
 }
 
 /// The distribution's or Docker's package, and the one that k3s and RKE2 bring (k3s
-/// `pkg/daemons/config/types.go`).
+/// `pkg/agent/config/config.go`).
 const PLACES: [Place; 2] = [
     Place {
         config: "etc/containerd/config.toml",

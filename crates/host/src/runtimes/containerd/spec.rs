@@ -4,9 +4,11 @@
 use std::path::Path;
 
 use plimsoll_core::model::{
-    Bytes, ExpectedMount, ExpectedSource, MountOrigin, RootPath, RuntimePath, escape,
+    Algorithm, Bytes, ChainId, Digest, ExpectedMount, ExpectedSource, MountOrigin, RootPath,
+    RuntimePath, escape,
 };
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::snapshots::take_uvarint;
 use crate::runtimes::made::{Made, clean};
@@ -21,6 +23,27 @@ pub(super) struct Spec {
     process: Option<Process>,
     #[serde(default)]
     mounts: Option<Vec<Mount>>,
+    #[serde(default)]
+    linux: Option<Linux>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Linux {
+    #[serde(default, rename = "uidMappings")]
+    uids: Option<Vec<Mapping>>,
+    #[serde(default, rename = "gidMappings")]
+    gids: Option<Vec<Mapping>>,
+}
+
+/// Users or groups of a user namespace, and those of the host that they are.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Mapping {
+    #[serde(default, rename = "containerID")]
+    inside: u32,
+    #[serde(default, rename = "hostID")]
+    outside: u32,
+    #[serde(default)]
+    size: u32,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,6 +96,30 @@ impl Spec {
             let why = escape(e.to_string().as_bytes()).into_owned();
             format!("its specification cannot be understood: {why}")
         })
+    }
+
+    /// Returns what a snapshot is called that has the files of `parent`, and they belong to the users and
+    /// groups of this container's user namespace: the digest of a JSON text (containerd from version 2.1,
+    /// `client/container_opts_unix.go`, `remappedSnapshot`).
+    pub(super) fn remapped(&self, parent: &ChainId) -> Option<Digest> {
+        let linux = self.linux.as_ref()?;
+        let text = |mappings: &Option<Vec<Mapping>>| {
+            let mut mappings = mappings.clone().filter(|mappings| !mappings.is_empty())?;
+            mappings.sort_by_key(|mapping| mapping.inside);
+            let texts = mappings.iter().map(|mapping| {
+                let Mapping {
+                    inside,
+                    outside,
+                    size,
+                } = mapping;
+                format!(r#"{{"containerID":{inside},"hostID":{outside},"size":{size}}}"#)
+            });
+            Some(texts.collect::<Vec<_>>().join(","))
+        };
+        let (uids, gids) = (text(&linux.uids)?, text(&linux.gids)?);
+        let text =
+            format!(r#"{{"Parent":"{parent}","IDMap":{{"UidMap":[{uids}],"GidMap":[{gids}]}}}}"#);
+        Digest::new(Algorithm::Sha256, &Sha256::digest(text.as_bytes()))
     }
 
     /// Returns what the runtime makes in the writable layer where the image does not have it: the working

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::content::{self, Found, Missing};
 use super::metadata::{Metadata, Record, Snapshot};
 use super::snapshots::{self, Stored};
+use super::spec::Spec;
 use super::{METADATA, SNAPSHOTTER, excerpt, pod};
 use crate::fs::Dir;
 use crate::fs::bolt::{self, BoltError};
@@ -243,13 +244,31 @@ impl Store {
         };
         let told = pod::of_container(record).map(|metadata| metadata.image);
         let told = told.unwrap_or_default();
-        self.image(
-            &record.namespace,
-            &record.image,
-            &told,
-            &chain.snapshotter,
-            top,
-        )
+        let of = |top| {
+            let (namespace, name) = (&record.namespace, &record.image);
+            self.image(namespace, name, &told, &chain.snapshotter, top)
+        };
+        let image = of(top);
+        if image.found.is_some() {
+            return image;
+        }
+        // A copy of the image for a user namespace is called by a digest too.
+        match chain.below_image_top() {
+            Some(below) if self.is_remapped_for(record, &top, &below) => of(below),
+            _ => image,
+        }
+    }
+
+    /// Whether a snapshot is called as the copy of the one beneath it that is made for the user namespace of
+    /// a container.
+    fn is_remapped_for(&self, record: &Record, top: &ChainId, below: &ChainId) -> bool {
+        let spec = self.ask(|metadata| metadata.spec(&record.namespace, &record.id));
+        let spec = spec
+            .ok()
+            .flatten()
+            .and_then(|spec| Spec::decode(&spec).ok());
+        let named = spec.and_then(|spec| spec.remapped(below));
+        named.as_ref() == Some(top.digest())
     }
 
     /// The same by the name of an image and a digest that a record says: that of a configuration, or of
@@ -381,6 +400,14 @@ impl Chain {
     pub(in crate::runtimes) fn image_top(&self) -> Option<ChainId> {
         self.image()
             .find_map(|(snapshot, _)| chain_id(&snapshot.key))
+    }
+
+    /// Returns the chainID that the snapshot beneath that layer is called by.
+    fn below_image_top(&self) -> Option<ChainId> {
+        let mut called = self
+            .image()
+            .filter_map(|(snapshot, _)| chain_id(&snapshot.key));
+        called.nth(1)
     }
 
     /// Returns how the snapshotter calls the container's own snapshot: no other one is ever called so.

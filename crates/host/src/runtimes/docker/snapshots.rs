@@ -131,7 +131,7 @@ impl Snapshots {
     ) -> Result<Kept, RuntimeError> {
         let stores = self.stores(root)?;
         let namespace = match root.is_remapped() {
-            // moby `daemon/daemon_unix.go`, `RemapContainerdNamespaces`.
+            // moby `daemon/daemon.go`, `RemapContainerdNamespaces`.
             true => {
                 let name = root.path().file_name().unwrap_or_default();
                 format!("{OF_DOCKER}-{}", escape(name.as_bytes()))
