@@ -4,6 +4,7 @@
 # which proves by signatures what it downloads. rm -r target/sid* fetches it anew.
 set -eu
 cd "$(dirname "$0")/.."
+mkdir -p target
 if ! DEBIAN_SUITE=sid sh scripts/debian.sh target/sid "$(dpkg --print-architecture)" docker.io containerd \
     >target/docker-next.log 2>&1; then
     tail -n 5 target/docker-next.log >&2

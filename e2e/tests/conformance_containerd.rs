@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plimsoll_e2e::brute::{self, Tree};
+use plimsoll_e2e::conformance::Record;
 use plimsoll_e2e::containerd::{Containerd, inspect_one};
 use plimsoll_e2e::dockerd::{not_of_docker as not_of_runtime, operations_rootfs};
 use plimsoll_e2e::loopfs::Kind;
@@ -23,7 +24,7 @@ fn scenario(
     snapshotter: &str,
     name: &str,
     operation: &Operation,
-    untouched: &Tree,
+    (untouched, record): (&Tree, &Record),
 ) -> Vec<String> {
     daemon.create("a", snapshotter, &[], IMAGE, name);
     daemon.start_task("a", name);
@@ -39,12 +40,14 @@ fn scenario(
             operation.name
         ));
     }
+    let exact = wrong.is_empty();
+    record.engine(operation.name, performed.worked, &expected, exact);
     drop(performed);
     daemon.ctr("a", &["tasks", "kill", "--signal", "KILL", name]);
     wrong
 }
 
-fn scenarios(kind: Kind, snapshotter: &str) {
+fn scenarios(kind: Kind, snapshotter: &str, column: &str) {
     require!(
         "containerd",
         "ctr",
@@ -73,6 +76,7 @@ fn scenarios(kind: Kind, snapshotter: &str) {
         "btrfs" => operations::all().collect(),
         _ => operations::anywhere().collect(),
     };
+    let record = Record::of(column);
     let next = AtomicUsize::new(0);
     let work = || {
         let image = Tree::read(&untouched);
@@ -83,7 +87,8 @@ fn scenarios(kind: Kind, snapshotter: &str) {
                 return wrong;
             };
             let name = format!("c{n}");
-            wrong.extend(scenario(&daemon, snapshotter, &name, operation, &image));
+            let beside = (&image, &record);
+            wrong.extend(scenario(&daemon, snapshotter, &name, operation, beside));
         }
     };
     let wrong: Vec<String> = std::thread::scope(|scope| {
@@ -101,10 +106,10 @@ fn scenarios(kind: Kind, snapshotter: &str) {
 
 #[test]
 fn overlayfs() {
-    scenarios(Kind::Xfs, "overlayfs");
+    scenarios(Kind::Xfs, "overlayfs", "in-containerd-overlayfs");
 }
 
 #[test]
 fn btrfs() {
-    scenarios(Kind::Btrfs, "btrfs");
+    scenarios(Kind::Btrfs, "btrfs", "in-containerd-btrfs");
 }

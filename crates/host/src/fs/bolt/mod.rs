@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use self::page::{BUCKET, Kind, META_LENGTH, Meta, PAGE_SIZES, Page};
-use super::read_at;
+use super::{RECORD_LIMIT, read_at};
 
 pub(crate) use self::page::Slice;
 
@@ -24,8 +24,14 @@ pub(crate) use self::page::Slice;
 const TRIES: usize = 50;
 
 /// Bytes of pages that are read at most for one question, and entries that are looked at.
-const BYTES_MAX: u64 = 256 << 20;
+const BYTES_MAX: u64 = 1 << 30;
 const ENTRIES_MAX: u64 = 8 << 20;
+
+/// Longest page with those that it flows over into, in bytes: the values on it are records.
+const PAGE_MAX: u64 = RECORD_LIMIT as u64;
+
+/// Bytes of pages that are remembered: those of one way from the root to a value, many times over.
+const REMEMBERED_MAX: u64 = 8 << 20;
 
 /// Deepest tree: with the smallest fan-out that a writer leaves, this many levels are more keys than fit
 /// into any file.
@@ -126,6 +132,8 @@ pub(crate) struct View<'s> {
     source: &'s dyn Source,
     meta: Meta,
     pages: RefCell<HashMap<u64, Page>>,
+    /// Bytes of those that are remembered, and of all that were read.
+    remembered: Cell<u64>,
     bytes: Cell<u64>,
     entries: Cell<u64>,
 }
@@ -154,6 +162,7 @@ impl<'s> View<'s> {
             source,
             meta,
             pages: RefCell::default(),
+            remembered: Cell::new(0),
             bytes: Cell::new(0),
             entries: Cell::new(0),
         }
@@ -309,9 +318,20 @@ impl<'s> View<'s> {
                 return Err(missing());
             }
             let rest = more.checked_mul(size).ok_or_else(missing)?;
+            if rest > PAGE_MAX {
+                return Err(BoltError::Damaged(format!(
+                    "page {number} is longer than {PAGE_MAX} bytes"
+                )));
+            }
             bytes.extend(self.bytes_at(offset + size, rest)?);
         }
+        let length = bytes.len() as u64;
         let page = Page::decode(Slice::whole(bytes.into()), Some(number))?;
+        if self.remembered.get() + length > REMEMBERED_MAX {
+            self.pages.borrow_mut().clear();
+            self.remembered.set(0);
+        }
+        self.remembered.set(self.remembered.get() + length);
         self.pages.borrow_mut().insert(number, page.clone());
         Ok(page)
     }
@@ -320,7 +340,7 @@ impl<'s> View<'s> {
         let spent = self.bytes.get().saturating_add(length);
         self.bytes.set(spent);
         let length = usize::try_from(length).ok().filter(|_| spent <= BYTES_MAX);
-        let length = length.ok_or_else(|| damaged("more of it is asked for than it can hold"))?;
+        let length = length.ok_or_else(|| damaged("it is longer than can be read"))?;
         // A file that claims more than it has must not take the memory for it.
         let mut bytes = Vec::new();
         while bytes.len() < length {

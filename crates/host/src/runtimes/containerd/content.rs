@@ -11,7 +11,7 @@ use super::store::Store;
 const BLOB_MAX: usize = 8 << 20;
 
 /// Most manifests of an index that are looked at, and indexes within an index.
-const MANIFESTS_MAX: usize = 256;
+const MANIFESTS_MAX: usize = 128;
 const DEPTH_MAX: usize = 3;
 
 /// An image that a container lies on.

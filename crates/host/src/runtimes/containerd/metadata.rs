@@ -2,6 +2,7 @@
 //!
 //! The schema is containerd's `core/metadata/buckets.go` (before version 2 `metadata/buckets.go`).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use plimsoll_core::model::Digest;
@@ -18,9 +19,10 @@ const CHAIN_MAX: usize = 512;
 /// Longest identifier of a container or a namespace (containerd `pkg/identifiers/validate.go`).
 const IDENTIFIER_MAX: usize = 76;
 
-/// Labels of one container, and bytes of them, that are kept.
-const LABELS_MAX: usize = 1000;
-const LABEL_BYTES_MAX: usize = 256 << 10;
+/// Bytes of records that are kept for one question, and what a record is reckoned at besides its texts.
+const KEPT_MAX: usize = 48 << 20;
+const RECORD_SIZE: usize = 512;
+const LABEL_SIZE: usize = 64;
 
 /// A container as it is recorded, but for what it is to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub(super) struct Record {
     pub(super) snapshotter: String,
     pub(super) snapshot: Vec<u8>,
     pub(super) labels: BTreeMap<String, String>,
-    /// The id of the container that is the sandbox of its pod, by the records of the CRI plugin.
+    /// What the CRI plugin keeps of it: [`super::pod::EXTENSIONS`].
     pub(super) extensions: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -50,12 +52,15 @@ pub(super) struct Snapshot {
 pub(super) struct Metadata<'v> {
     view: &'v View<'v>,
     root: Option<Bucket>,
+    /// Bytes of what was read and is kept.
+    kept: Cell<usize>,
 }
 
 impl<'v> Metadata<'v> {
     pub(super) fn of(view: &'v View<'_>) -> Result<Self, BoltError> {
         let root = view.bucket(&view.root(), &[VERSION])?;
-        Ok(Self { view, root })
+        let kept = Cell::new(0);
+        Ok(Self { view, root, kept })
     }
 
     fn bucket(&self, path: &[&[u8]]) -> Result<Option<Bucket>, BoltError> {
@@ -86,7 +91,11 @@ impl<'v> Metadata<'v> {
                     (Some(namespace), Some(id), Entry::Bucket(bucket)) => {
                         found.push(self.record(namespace, id, &bucket)?);
                     }
-                    _ => strays.push(name()),
+                    _ => {
+                        let name = name();
+                        self.keep(RECORD_SIZE + name.len())?;
+                        strays.push(name);
+                    }
                 }
                 Ok(())
             })
@@ -118,14 +127,19 @@ impl<'v> Metadata<'v> {
     }
 
     fn record(&self, namespace: &str, id: &str, bucket: &Bucket) -> Result<Record, BoltError> {
+        self.keep(RECORD_SIZE)?;
         let value = |key: &[u8]| self.view.value(bucket, key);
         let bytes = |key: &[u8]| -> Result<Vec<u8>, BoltError> {
-            Ok(value(key)?.map_or_else(Vec::new, |value| value.bytes().to_vec()))
+            let value = value(key)?;
+            let bytes = value.as_ref().map_or(&b""[..], Slice::bytes);
+            self.keep(bytes.len())?;
+            Ok(bytes.to_vec())
         };
         let mut extensions = BTreeMap::new();
         if let Some(bucket) = self.view.bucket(bucket, &[b"extensions"])? {
             for key in super::pod::EXTENSIONS {
                 if let Some(value) = self.view.value(&bucket, key)? {
+                    self.keep(value.bytes().len())?;
                     extensions.insert(key.to_vec(), value.bytes().to_vec());
                 }
             }
@@ -134,7 +148,7 @@ impl<'v> Metadata<'v> {
             namespace: namespace.to_owned(),
             id: id.to_owned(),
             image: bytes(b"image")?,
-            snapshotter: text(value(b"snapshotter")?.as_ref()),
+            snapshotter: String::from_utf8_lossy(&bytes(b"snapshotter")?).into_owned(),
             snapshot: bytes(b"snapshotKey")?,
             labels: self.labels(bucket)?,
             extensions,
@@ -144,19 +158,27 @@ impl<'v> Metadata<'v> {
     /// Returns the labels of something. Keys and values that are no text cannot have been given.
     fn labels(&self, of: &Bucket) -> Result<BTreeMap<String, String>, BoltError> {
         let mut labels = BTreeMap::new();
-        let mut bytes = 0;
         if let Some(bucket) = self.view.bucket(of, &[b"labels"])? {
             self.view.each(&bucket, &mut |key, entry| {
                 if let Entry::Value(value) = entry {
-                    bytes += key.bytes().len() + value.bytes().len();
-                    if labels.len() < LABELS_MAX && bytes <= LABEL_BYTES_MAX {
-                        labels.insert(text(Some(&key)), text(Some(&value)));
-                    }
+                    self.keep(LABEL_SIZE + key.bytes().len() + value.bytes().len())?;
+                    labels.insert(text(Some(&key)), text(Some(&value)));
                 }
                 Ok(())
             })?;
         }
         Ok(labels)
+    }
+
+    /// Takes note of so many bytes more that are kept.
+    fn keep(&self, bytes: usize) -> Result<(), BoltError> {
+        self.kept.set(self.kept.get().saturating_add(bytes));
+        match self.kept.get() <= KEPT_MAX {
+            true => Ok(()),
+            false => Err(BoltError::Damaged(
+                "more is recorded of containers than can be looked at".into(),
+            )),
+        }
     }
 
     /// Returns a snapshot and those beneath it, the topmost first; none when it does not exist.
