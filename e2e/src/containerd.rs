@@ -351,13 +351,23 @@ impl Containerd {
         for hierarchy in hierarchies.chain(["/sys/fs/cgroup".into()]) {
             for namespace in entries(&hierarchy).map(|entry| entry.path()) {
                 if ours(&namespace) {
-                    for group in entries(&namespace) {
-                        drop(std::fs::remove_dir(group.path()));
+                    for group in entries(&namespace).map(|entry| entry.path()) {
+                        if group.is_dir() {
+                            remove_group(&group);
+                        }
                     }
-                    drop(std::fs::remove_dir(namespace));
+                    remove_group(&namespace);
                 }
             }
         }
+    }
+}
+
+/// Removes a control group, which is busy until somebody has waited for the last process in it.
+fn remove_group(group: &Path) {
+    let start = Instant::now();
+    while std::fs::remove_dir(group).is_err() && group.exists() && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
