@@ -27,7 +27,13 @@ impl Shims {
                 let read = |name: &str| std::fs::read_to_string(task.path().join(name));
                 let pid = read("init.pid").unwrap_or_default();
                 processes.extend(pid.trim().parse::<i32>());
-                let address = read("address").unwrap_or_default();
+                let address = read("address").ok().or_else(|| {
+                    // Newer ones write it down with more.
+                    let text = read("bootstrap.json").ok()?;
+                    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+                    value["address"].as_str().map(str::to_owned)
+                });
+                let address = address.unwrap_or_default();
                 sockets.extend(address.strip_prefix("unix://").map(PathBuf::from));
             }
         }
