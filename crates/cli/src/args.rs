@@ -51,6 +51,9 @@ TARGET is one of:
   docker:NAME           the same, of Docker
   podman:NAME           of Podman
   cri-o:NAME            of CRI-O
+  containerd:NAME       of containerd, also containerd:NAMESPACE/ID
+  k8s:NAMESPACE/POD/CONTAINER
+                        a container of a Kubernetes pod
   overlay:MOUNTPOINT    an overlay mount
   pid:NUMBER            what a process has as its root, in any mount namespace
   btrfs:SUBVOLUME       a Btrfs snapshot, compared with what it was made of
@@ -273,7 +276,7 @@ pub(crate) struct BaselineArgs {
 // Where containers are looked for. Each can stand in a configuration file too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct Places {
-    /// Only containers of this runtime: docker, podman or cri-o
+    /// Only containers of this runtime: docker, containerd, podman or cri-o
     #[arg(
         long,
         value_name = "NAME",
@@ -291,7 +294,8 @@ pub(crate) struct Places {
         help_heading = "Where containers are"
     )]
     pub(crate) docker_host: Option<String>,
-    /// Docker's data root, or the graph root of Podman or CRI-O, read without asking a daemon
+    /// The data root of Docker, the root of containerd, or the graph root of Podman or CRI-O, read
+    /// without asking a daemon
     #[arg(
         long,
         value_name = "DIR",
@@ -309,6 +313,9 @@ pub(crate) struct Places {
         help_heading = "Where containers are"
     )]
     pub(crate) root: Option<PathBuf>,
+    /// Look at the sandboxes of Kubernetes pods too
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", env = "PLIMSOLL_SANDBOXES", hide_env = true, hide_possible_values = true, help_heading = "Where containers are")]
+    pub(crate) sandboxes: Option<bool>,
 }
 
 // Options that can stand on the command line, in the environment and in a configuration file.

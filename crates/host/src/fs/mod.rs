@@ -1,6 +1,7 @@
 //! Every access to a file: beneath a directory handle, no link followed, no access time left
 //! behind, sizes bounded.
 
+pub(crate) mod bolt;
 pub mod btrfs;
 mod dir;
 mod file;

@@ -164,12 +164,3 @@ fn is_within(path: &[u8], above: &[u8]) -> bool {
 pub fn is_root(dir: &Dir) -> bool {
     dir.stat_self().is_ok_and(|stat| stat.ino == ROOT_DIRECTORY)
 }
-
-/// Returns the `subvolid` of a Btrfs mount's options.
-#[must_use]
-pub fn subvolume_option(options: &[u8]) -> Option<u64> {
-    let value = options
-        .split(|b| *b == b',')
-        .find_map(|option| option.strip_prefix(b"subvolid="))?;
-    std::str::from_utf8(value).ok()?.parse().ok()
-}

@@ -109,24 +109,35 @@ pub(super) fn parse<'t>(
     text.split(|b| *b == b'\n').filter_map(move |line| {
         let mut fields = line.splitn(3, |b| *b == b':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
-        let named = !id.is_empty() && path.windows(id.len()).any(|part| part == id);
         let climbs = path.split(|b| *b == b'/').any(|part| part == b"..");
-        (named && !climbs).then(|| (controllers, own_part(path, id)))
+        // Groups that a container made beneath its own are left out.
+        let own = own_part(path, id).filter(|_| !climbs)?;
+        Some((controllers, own))
     })
 }
 
-/// Cuts off groups that a container made beneath its own.
-fn own_part<'p>(path: &'p [u8], id: &[u8]) -> &'p [u8] {
-    let named = path
-        .windows(id.len())
-        .position(|part| part == id)
-        .unwrap_or_default();
-    let after = path.get(named..).unwrap_or_default();
-    let end = after
-        .iter()
-        .position(|b| *b == b'/')
-        .map_or(path.len(), |at| named + at);
-    path.get(..end).unwrap_or(path)
+/// Returns a path up to its first component that names a container; `None` when none does.
+///
+/// The name is the id, or one that systemd made of a word and the id (`docker-<id>.scope`,
+/// `cri-containerd-<id>.scope`, `slice:word:<id>` where containerd was not told that systemd is there).
+pub(super) fn own_part<'p>(path: &'p [u8], id: &[u8]) -> Option<&'p [u8]> {
+    if id.is_empty() {
+        return None;
+    }
+    let ends = |part: &[u8]| {
+        let before = part.strip_suffix(id);
+        before.is_some_and(|word| matches!(word.last(), None | Some(b'-' | b':')))
+    };
+    let names = |part: &[u8]| ends(part) || part.strip_suffix(b".scope").is_some_and(ends);
+    let mut end = 0;
+    for part in path.split(|b| *b == b'/') {
+        end += part.len();
+        if names(part) {
+            return path.get(..end);
+        }
+        end += 1;
+    }
+    None
 }
 
 /// Returns where the directory of a group may be.
@@ -239,6 +250,28 @@ mod tests {
             ]
         );
         assert_eq!(parse(text, b"").count(), 0);
+        // Part of another name is no name.
+        assert_eq!(parse(text, b"abc12").count(), 0);
+        assert_eq!(parse(text, b"docker").count(), 2);
+        let of = |path: &'static str, id: &str| own_part(path.as_bytes(), id.as_bytes());
+        for (path, own) in [
+            ("/default/one", Some("/default/one")),
+            ("/default/one/one", Some("/default/one")),
+            (
+                "/a/system.slice:cri-containerd:one/x",
+                Some("/a/system.slice:cri-containerd:one"),
+            ),
+            ("/libpod-one", Some("/libpod-one")),
+            (
+                "/x/cri-containerd-one.scope",
+                Some("/x/cri-containerd-one.scope"),
+            ),
+            ("/default/lone", None),
+            ("/default/ones", None),
+            ("/", None),
+        ] {
+            assert_eq!(of(path, "one"), own.map(str::as_bytes), "{path}");
+        }
     }
 
     #[test]

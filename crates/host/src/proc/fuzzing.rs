@@ -179,7 +179,9 @@ pub fn process_cgroup(data: &[u8]) {
     for (controllers, path) in &groups {
         // The container's own: its name is in the last component.
         let last = path.rsplit(|b| *b == b'/').next().unwrap();
-        assert!(id.contains('/') || last.windows(id.len()).any(|part| part == id.as_bytes()));
+        let short = last.strip_suffix(b".scope").unwrap_or(last);
+        let ends = |last: &[u8]| last.ends_with(id.as_bytes());
+        assert!(!id.contains('/') && (ends(last) || ends(short)));
         for dir in directories(controllers, path) {
             let beneath = dir.strip_prefix(cgroup::ROOT).unwrap();
             let down =
@@ -189,7 +191,12 @@ pub fn process_cgroup(data: &[u8]) {
     }
     let named = is_in_group_of(text, &ContainerId::new(id.to_owned()));
     if let Ok(text) = std::str::from_utf8(text) {
-        assert_eq!(named, !id.is_empty() && text.contains(id));
+        let fields = text.split('\n').map(|line| line.splitn(3, ':').nth(2));
+        let mut parts = fields.flatten().flat_map(|path| path.split('/'));
+        let forms = ["", "-", ":"].map(|before| format!("{before}{id}"));
+        let is = |part: &str| part == id || forms[1..].iter().any(|form| part.ends_with(form));
+        let is_name = |part: &str| is(part) || part.strip_suffix(".scope").is_some_and(is);
+        assert_eq!(named, !id.is_empty() && parts.any(is_name));
     }
     assert!(groups.is_empty() || named);
     if let Some(id) = cgroup::hexadecimal_id_in(text) {

@@ -259,6 +259,14 @@ fn strip_backslashes(value: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Returns the `subvolid` of a Btrfs mount's options.
+pub(crate) fn subvolume_option(options: &[u8]) -> Option<u64> {
+    let value = options
+        .split(|b| *b == b',')
+        .find_map(|option| option.strip_prefix(b"subvolid="))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use plimsoll_core::model::{Container, Gap, RuntimeKind, escape};
 
 pub use self::look::{Looked, runtimes};
+use super::containerd::{self, Containerd};
 use super::docker::Dockers;
 use super::overlay_mount::OverlayMount;
 use super::storage::{self, Storage};
@@ -127,6 +128,11 @@ const RUNTIMES: &[Entry] = &[
         kinds: &[RuntimeKind::Docker],
         marker: "containers",
         find: |sources, name| Ok(Rc::new(Dockers::find(sources, name)?)),
+    },
+    Entry {
+        kinds: &[RuntimeKind::Containerd],
+        marker: containerd::METADATA,
+        find: |sources, _| Ok(Rc::new(Containerd::find(sources)?)),
     },
     Entry {
         kinds: &[RuntimeKind::Podman, RuntimeKind::CriO],

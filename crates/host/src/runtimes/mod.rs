@@ -3,6 +3,7 @@
 //! To add a runtime: a folder here that implements [`Runtime`], and one line in the table of
 //! [`find`].
 
+pub mod containerd;
 pub mod docker;
 pub mod find;
 mod links;

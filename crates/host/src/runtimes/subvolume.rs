@@ -97,7 +97,7 @@ impl Subvolume {
         let here = mounts()?;
         let found = match &self.place {
             Place::Mount(mount) => {
-                let id = snapshot::subvolume_option(mount.super_options.as_bytes())
+                let id = mountinfo::subvolume_option(mount.super_options.as_bytes())
                     .ok_or_else(|| unavailable(&SnapshotError::NotASubvolume))?;
                 snapshot::of_mount(&Mounted {
                     here: &here,

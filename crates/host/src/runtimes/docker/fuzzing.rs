@@ -22,7 +22,7 @@ use super::live::{self, ApiError, Info, Inspected, Listed};
 use super::locate::Driver;
 use super::mounts;
 use super::record::{DaemonConfig, HostConfig, ImageConfig, MountPoint, Record};
-use crate::layers::snapshot::subvolume_option;
+use crate::proc::mountinfo::subvolume_option;
 use crate::runtimes::links::{LINKS_MAX, lead};
 use crate::runtimes::lower::{LayerName, excerpt, layer_of};
 use crate::runtimes::made::MADE_MAX;

@@ -12,13 +12,12 @@ use super::injected;
 use super::layerdb::MountLayers;
 use crate::fs::Dir;
 use crate::layers::btrfs::Subvolumes;
-use crate::layers::snapshot::subvolume_option;
 use crate::layers::{
     BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
     Subvolume, index,
 };
 use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount};
+use crate::proc::mountinfo::{Mount, OverlayMount, subvolume_option};
 use crate::runtimes::Located;
 use crate::runtimes::links::{followed, followed_mounts};
 use crate::runtimes::lower::{self, LayerName, excerpt, last_two};

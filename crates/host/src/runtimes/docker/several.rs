@@ -6,6 +6,7 @@ use plimsoll_core::model::{Container, Gap, RuntimePath};
 
 use super::Docker;
 use super::daemons::{self, Hints};
+use super::snapshots::Snapshots;
 use super::source::{Asked, Running, Source, same_place};
 use crate::layers::LayerStack;
 use crate::runtimes::find::Sources;
@@ -129,7 +130,10 @@ fn others(first: Option<&Docker>) -> Others {
             }
             others.first_is_among = true;
         }
-        others.dockers.push(Docker { source });
+        others.dockers.push(Docker {
+            source,
+            snapshots: Snapshots::of(None),
+        });
     }
     others
 }

@@ -12,12 +12,11 @@ use super::record::{ContainerRecord, IdMapping};
 use super::store::{Store, clause};
 use crate::fs::{Dir, IdRange, Owners};
 use crate::layers::btrfs::Subvolumes;
-use crate::layers::snapshot::subvolume_option;
 use crate::layers::{
     BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, index,
 };
 use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount};
+use crate::proc::mountinfo::{Mount, OverlayMount, subvolume_option};
 use crate::runtimes::links::followed_mounts;
 use crate::runtimes::lower::{self, excerpt, last_two};
 use crate::runtimes::{Located, RuntimeError};
