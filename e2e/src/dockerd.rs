@@ -602,6 +602,8 @@ pub fn small_rootfs() -> TempDir {
         printf 'shadow\n' > etc/shadow
         chmod 640 etc/shadow
         head -c 300000 /dev/urandom > usr/bin/tool
+        # The byte that tests change is never one already that they write.
+        printf . | dd of=usr/bin/tool bs=1 seek=100 conv=notrunc status=none
         chmod 755 usr/bin/tool
         ln -s tool usr/bin/link
         printf 'library\n' > usr/lib/lib.so
