@@ -1,4 +1,4 @@
-//! Takes what the fuzzers begin with from real file systems, a real Docker, a real Podman and this machine's `/proc`:
+//! Takes what the fuzzers begin with from real file systems, a real Docker, containerd and Podman and this machine's `/proc`:
 //! `cargo run --package plimsoll-e2e --example fuzz_seeds -- DIRECTORY`, as root. A folder for each target,
 //! in the form that its property in `crates/*/src/**/fuzzing*` wants.
 #![allow(
@@ -9,6 +9,8 @@
 
 #[path = "fuzz_seeds/btrfs.rs"]
 mod btrfs;
+#[path = "fuzz_seeds/containerd.rs"]
+mod containerd;
 #[path = "fuzz_seeds/docker.rs"]
 mod docker;
 #[path = "fuzz_seeds/overlay.rs"]
@@ -58,5 +60,6 @@ fn main() {
     btrfs::take(&mut seeds);
     docker::take(&mut seeds);
     storage::take(&mut seeds);
+    containerd::take(&mut seeds);
     println!("{} seeds", seeds.known.len());
 }

@@ -129,6 +129,12 @@ pub const COLUMNS: &[Column] = &[
         "Docker, overlay2 on XFS",
     ),
     column(Part::Container, "in-docker-btrfs", "Docker, Btrfs"),
+    column(
+        Part::Container,
+        "in-containerd-overlayfs",
+        "containerd, overlayfs on XFS",
+    ),
+    column(Part::Container, "in-containerd-btrfs", "containerd, Btrfs"),
     column(Part::Container, "in-podman", "Podman, overlay on ext4"),
     column(
         Part::Tool,

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::brute::Differences;
 use crate::command::run;
 use crate::loopfs::{Kind, LoopFs};
+use crate::shims::Shims;
 
 /// Longest wait for a daemon to come up or go away.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +27,10 @@ pub enum Driver {
     Btrfs,
     /// `vfs` on ext4.
     Vfs,
+    /// The containerd image store with the snapshotter `overlayfs`, on ext4: [`next_docker`].
+    Overlayfs,
+    /// The same with the snapshotter `btrfs`.
+    BtrfsSnapshots,
 }
 
 impl Driver {
@@ -34,16 +39,22 @@ impl Driver {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overlay2 | Self::Overlay2OnXfs => "overlay2",
-            Self::Btrfs => "btrfs",
+            Self::Btrfs | Self::BtrfsSnapshots => "btrfs",
             Self::Vfs => "vfs",
+            Self::Overlayfs => "overlayfs",
         }
+    }
+
+    /// Whether containerd keeps the layers.
+    fn is_of_containerd(self) -> bool {
+        matches!(self, Self::Overlayfs | Self::BtrfsSnapshots)
     }
 
     fn file_system(self) -> Kind {
         match self {
-            Self::Overlay2 | Self::Vfs => Kind::Ext4,
+            Self::Overlay2 | Self::Vfs | Self::Overlayfs => Kind::Ext4,
             Self::Overlay2OnXfs => Kind::Xfs,
-            Self::Btrfs => Kind::Btrfs,
+            Self::Btrfs | Self::BtrfsSnapshots => Kind::Btrfs,
         }
     }
 }
@@ -109,16 +120,30 @@ impl Dockerd {
             "version = 2\nroot = \"{}\"\nstate = \"{base}/containerd\"\n\
              disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n\
              [grpc]\naddress = \"{base}/containerd.sock\"\n",
-            self.fs.path().join("containerd").display(),
+            self.containerd_root().display(),
         );
         let mut settings: serde_json::Value = serde_json::from_str(settings).expect("settings");
         // Else it is written to /etc/docker.
         settings["deprecated-key-path"] = format!("{base}/key.json").into();
+        if self.driver.is_of_containerd() {
+            // Newer ones have no such key.
+            settings = serde_json::json!({"features": {"containerd-snapshotter": true}});
+        }
         for (name, text) in [
             ("containerd.toml", containerd),
             ("daemon.json", settings.to_string()),
         ] {
             std::fs::write(self.dir.path().join(name), text).expect("configuration");
+        }
+    }
+
+    /// Returns where containerd keeps what stays: with its image store where a Docker daemon lets one
+    /// keep it that it has started itself.
+    #[must_use]
+    pub fn containerd_root(&self) -> PathBuf {
+        match self.driver.is_of_containerd() {
+            true => self.data_root().join("containerd/daemon"),
+            false => self.fs.path().join("containerd"),
         }
     }
 
@@ -153,7 +178,16 @@ impl Dockerd {
     /// Starts a daemon that ends with the thread that started it, should the test be killed.
     fn spawn(&self, program: &str, arguments: &[String]) -> Child {
         let log = std::fs::File::create(self.file(&format!("{program}.log"))).expect("log");
-        Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        if self.driver.is_of_containerd() {
+            let next = next_docker();
+            let own = ["usr/bin", "usr/sbin"].map(|dir| next.join(dir).display().to_string());
+            command.env(
+                "PATH",
+                format!("{}:{}", own.join(":"), crate::command::PATH),
+            );
+        }
+        command
             .args(["--pdeathsig", "KILL", "--", program])
             .args(arguments)
             .stdin(Stdio::null())
@@ -361,6 +395,7 @@ impl Dockerd {
             Driver::Overlay2 | Driver::Overlay2OnXfs => format!("overlay2/{name}/diff"),
             Driver::Btrfs => format!("btrfs/subvolumes/{name}"),
             Driver::Vfs => format!("vfs/dir/{name}"),
+            Driver::Overlayfs | Driver::BtrfsSnapshots => panic!("containerd keeps its layers"),
         };
         self.data_root().join(place)
     }
@@ -372,10 +407,18 @@ impl Dockerd {
     /// When the layer database does not tell.
     #[must_use]
     pub fn rootfs(&self, id: &str) -> PathBuf {
-        let layer = self.layer(id, "");
+        let layer = match self.driver.is_of_containerd() {
+            true => PathBuf::new(),
+            false => self.layer(id, ""),
+        };
         match self.driver {
             Driver::Overlay2 | Driver::Overlay2OnXfs => layer.with_file_name("merged"),
             Driver::Btrfs | Driver::Vfs => layer,
+            // Mounted by the daemon, which has no directory of layers.
+            Driver::Overlayfs | Driver::BtrfsSnapshots => {
+                let mounts = self.data_root().join("rootfs").join(self.driver.as_str());
+                mounts.join(id)
+            }
         }
     }
 
@@ -413,6 +456,48 @@ impl Dockerd {
         result
     }
 
+    /// Sends the daemon a signal: stopped, it answers no more until it is continued.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let daemon = self.dockerd.as_ref().expect("dockerd runs");
+        let pid = i32::try_from(daemon.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("pid"), signal).expect("signal");
+    }
+
+    /// Creates so many containers of an image, which are named after `prefix` and a number, by the Engine
+    /// API: a docker command for each takes many times longer.
+    ///
+    /// # Panics
+    /// When one is not created.
+    pub fn create_many(&self, prefix: &str, count: usize, image: &str) {
+        use std::io::{Read as _, Write as _};
+        let body = format!(
+            r#"{{"Image":"{image}","Cmd":["sleep"],"HostConfig":{{"NetworkMode":"none"}}}}"#
+        );
+        let create = |number: usize| {
+            let mut stream =
+                std::os::unix::net::UnixStream::connect(self.socket()).expect("socket");
+            write!(
+                stream,
+                "POST /containers/create?name={prefix}{number} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .expect("question");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("answer");
+            assert!(answer.starts_with("HTTP/1.0 201"), "{answer}");
+        };
+        std::thread::scope(|scope| {
+            for first in 0..4 {
+                scope.spawn(move || (first..count).step_by(4).for_each(create));
+            }
+        });
+    }
+
     /// Kills the daemon as a power cut would; its containers stay as they are.
     ///
     /// # Panics
@@ -430,38 +515,6 @@ impl Dockerd {
     /// When it does not come up.
     pub fn start_again(&mut self) {
         self.start_dockerd();
-    }
-
-    /// Returns the processes that belong to this daemon: shims, which name its directory on their
-    /// command line, and what runs in its containers.
-    fn processes(&self) -> Vec<i32> {
-        let tasks = self
-            .dir
-            .path()
-            .join("containerd/io.containerd.runtime.v2.task/moby");
-        let mut found = Vec::new();
-        for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
-            let pid = std::fs::read_to_string(task.path().join("init.pid"));
-            found.extend(pid.ok().and_then(|pid| pid.trim().parse::<i32>().ok()));
-        }
-        let dir = self.file("containerd.sock");
-        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = process
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
-                continue;
-            };
-            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            if line
-                .split(|b| *b == 0)
-                .any(|argument| argument == dir.as_bytes())
-            {
-                found.push(pid);
-            }
-        }
-        found
     }
 
     /// Removes the control groups that killed shims leave of containers.
@@ -482,27 +535,14 @@ impl Dockerd {
             }
         }
     }
-
-    /// Removes the sockets that killed shims leave in a directory that all containerds share.
-    fn remove_shim_sockets(&self) {
-        let tasks = self
-            .dir
-            .path()
-            .join("containerd/io.containerd.runtime.v2.task/moby");
-        for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
-            let address = std::fs::read_to_string(task.path().join("address")).unwrap_or_default();
-            if let Some(socket) = address.strip_prefix("unix://") {
-                drop(std::fs::remove_file(socket));
-            }
-        }
-    }
 }
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
-        use rustix::process::{Pid, Signal, kill_process};
-        self.remove_shim_sockets();
-        let mut processes = self.processes();
+        let shims = Shims::of(
+            &self.dir.path().join("containerd"),
+            &self.dir.path().join("containerd.sock"),
+        );
         // Without its daemon nobody starts a container again.
         for mut daemon in [self.dockerd.take(), self.containerd.take()]
             .into_iter()
@@ -511,33 +551,37 @@ impl Drop for Dockerd {
             drop(daemon.kill());
             drop(daemon.wait());
         }
-        let start = Instant::now();
-        while !processes.is_empty() && start.elapsed() < PATIENCE {
-            processes.iter().copied().for_each(thaw);
-            for pid in processes.iter().filter_map(|pid| Pid::from_raw(*pid)) {
-                // It may have ended by itself.
-                kill_process(pid, Signal::KILL).ok();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-            processes.retain(|pid| Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok());
-        }
+        shims.end();
         self.remove_groups();
         crate::mounts::unmount_beneath(&[self.dir.path(), &self.fs.path()]);
     }
 }
 
-/// Thaws a process that a paused container froze: with cgroup v1 not even a kill reaches it before.
-fn thaw(pid: i32) {
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let group = groups
-        .lines()
-        .find_map(|line| line.split_once(":freezer:"))
-        // Never the root group, which others are in as well.
-        .filter(|(_, group)| group.len() > 1);
-    if let Some((_, group)) = group {
-        let state = format!("/sys/fs/cgroup/freezer{group}/freezer.state");
-        drop(std::fs::write(state, "THAWED"));
+/// Where scripts/docker-next.sh puts a Docker that has the containerd image store.
+#[must_use]
+pub fn next_docker() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/sid")
+}
+
+/// Returns why that Docker cannot be run here; `None` when it can. Fails in CI when it is not even there,
+/// where nothing is left out that could be had.
+///
+/// # Panics
+/// In CI, when scripts/docker-next.sh was not run.
+#[must_use]
+pub fn next_docker_missing() -> Option<String> {
+    for program in ["usr/sbin/dockerd", "usr/bin/containerd"] {
+        let path = next_docker().join(program);
+        if !path.exists() {
+            assert!(!crate::in_ci(), "scripts/docker-next.sh was not run");
+            return Some("scripts/docker-next.sh was not run".into());
+        }
+        let ran = Command::new(&path).arg("--version").output();
+        if !ran.is_ok_and(|output| output.status.success()) {
+            return Some(format!("{} does not run here", path.display()));
+        }
     }
+    None
 }
 
 /// Makes the rootfs of a small image: busybox and a few files. Returns its directory.
@@ -558,6 +602,8 @@ pub fn small_rootfs() -> TempDir {
         printf 'shadow\n' > etc/shadow
         chmod 640 etc/shadow
         head -c 300000 /dev/urandom > usr/bin/tool
+        # The byte that tests change is never one already that they write.
+        printf . | dd of=usr/bin/tool bs=1 seek=100 conv=notrunc status=none
         chmod 755 usr/bin/tool
         ln -s tool usr/bin/link
         printf 'library\n' > usr/lib/lib.so

@@ -158,6 +158,28 @@ impl Podman {
         }
     }
 
+    /// Waits for what Podman does by itself after a container has ended: its monitor has it clean up.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn settle(&self) {
+        let root = self.graph_root().display().to_string();
+        let busy = || {
+            let processes = std::fs::read_dir("/proc").expect("/proc");
+            processes.flatten().any(|process| {
+                let read = |file: &str| std::fs::read(process.path().join(file));
+                let is_ours = |line: Vec<u8>| String::from_utf8_lossy(&line).contains(&root);
+                read("comm").is_ok_and(|name| name == b"podman\n")
+                    && read("cmdline").is_ok_and(is_ours)
+            })
+        };
+        let start = Instant::now();
+        while busy() {
+            assert!(start.elapsed() < PATIENCE, "podman goes on cleaning up");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Runs a script in a container.
     ///
     /// # Panics

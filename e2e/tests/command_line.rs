@@ -295,3 +295,95 @@ fn a_baseline_stands_in_for_the_image() {
         assert_eq!(out, "C /etc/passwd\n", "{algorithm}");
     }
 }
+
+#[test]
+fn a_list_compares_nothing() {
+    require!();
+    let trees = Trees::new();
+    fs::write(trees.container("etc/passwd"), "root::0:0:\n").unwrap();
+    let image = trees.dir.path().join("image").display().to_string();
+    let container = trees.dir.path().join("container").display().to_string();
+
+    let (out, err) = trees.run(0, "list", &[]);
+    let lines: Vec<Vec<&str>> = out
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["NAME", "ID", "RUNTIME", "STATE", "IMAGE", "ENGINE"]
+    );
+    assert_eq!(lines[1][0], container);
+    assert_eq!(lines[1][2..], ["tree", "unknown", &image, "digest"]);
+    assert_eq!((lines.len(), err.as_str()), (2, ""));
+
+    let (out, _) = trees.run(0, "list", &["-o", "wide"]);
+    let head = out.lines().next().unwrap();
+    assert!(head.ends_with("NAMESPACE  POD  USER  PID  LAYER"), "{head}");
+    assert!(out.lines().nth(1).unwrap().ends_with(&container), "{out}");
+
+    let (out, _) = trees.run(0, "list", &["--format", "json"]);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    let listed = &document["containers"][0];
+    assert_eq!(listed["layer"], container.as_str());
+    assert_eq!(listed["imageLayers"], serde_json::json!([image]));
+    assert_eq!(listed["engine"], "digest");
+
+    let (out, _) = trees.run(0, "list", &["--format", "ndjson"]);
+    let types: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone())
+        .collect();
+    assert_eq!(types, ["container", "run"]);
+    let (_, err) = trees.run(2, "list", &["--format", "docker"]);
+    assert!(err.contains("three forms"), "{err}");
+
+    // One whose layers are not there is listed with the reason.
+    fs::remove_dir_all(trees.dir.path().join("image")).unwrap();
+    let (out, _) = trees.run(2, "list", &[]);
+    assert!(out.lines().nth(1).unwrap().ends_with(" -"), "{out}");
+    assert!(out.contains("image: No such file or directory"), "{out}");
+    let (out, _) = trees.run(2, "list", &["--format", "json"]);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(document["containers"][0]["engine"], Value::Null);
+    assert_eq!(document["containers"][0]["gaps"][0]["what"], "layers");
+}
+
+#[test]
+fn the_doctor_names_each_runtime_once() {
+    require!();
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("docker");
+    let doctor = |format: &str| {
+        let mut run = program::command();
+        run.args(["doctor", "--format", format, "--data-root"])
+            .arg(&root);
+        run.output().unwrap()
+    };
+    let (out, _) = texts(2, &doctor("table"));
+    let row = out
+        .lines()
+        .find(|line| line.contains("missing  docker "))
+        .expect("a row");
+    assert_eq!(row.matches("Docker's data root").count(), 1, "{row}");
+    let (out, _) = texts(2, &doctor("json"));
+    let document: Value = serde_json::from_str(&out).unwrap();
+    let checks = document["checks"].as_array().unwrap();
+    let docker = checks
+        .iter()
+        .find(|check| check["name"] == "docker")
+        .unwrap();
+    assert_eq!(docker["status"], "missing");
+    assert!(docker["remedy"].is_string());
+
+    fs::create_dir_all(root.join("containers")).unwrap();
+    let (out, _) = texts(0, &doctor("table"));
+    let row = out
+        .lines()
+        .find(|line| line.contains(" docker "))
+        .expect("a row");
+    assert!(
+        row.starts_with("ok ") && row.contains("by its records alone"),
+        "{row}"
+    );
+}

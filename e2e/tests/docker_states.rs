@@ -238,6 +238,102 @@ fn vfs() {
     states(Some("docker-vfs"), Driver::Vfs, EngineKind::Digest);
 }
 
+/// Between two runs, and with its removal begun and not ended.
+fn states_in_between(driver: Driver, engine: EngineKind) {
+    require!(
+        "dockerd",
+        "containerd",
+        "docker",
+        "busybox",
+        "setpriv",
+        "mkfs.btrfs",
+        "chattr"
+    );
+    let daemon = Dockerd::start(driver);
+    daemon.import("image", small_rootfs().path());
+    // The first run edits, and each ends in failure: the daemon waits longer every time.
+    let script = format!("test -e /home/new || {{ {EDITS} }}; exit 1");
+    daemon.run(
+        "restarting",
+        &["--restart=always"],
+        "image",
+        &["sh", "-euc", &script],
+    );
+    let edited = edited();
+    let start = std::time::Instant::now();
+    loop {
+        let measurement = inspect_one_as_it_is(daemon.live(), "restarting");
+        if measurement.container.state == State::Restarting {
+            assert_eq!(measurement.engine, Some(engine));
+            assert_eq!(measurement.container.pid, None);
+            if measurement.gaps.is_empty() && not_of_docker(&measurement) == edited {
+                break;
+            }
+        }
+        assert!(
+            start.elapsed() < std::time::Duration::from_secs(60),
+            "{measurement:?}"
+        );
+    }
+    daemon.docker(&["rm", "--force", "restarting"]);
+
+    daemon.run("leaving", &[], "image", &["sleep", "1000"]);
+    daemon.exec("leaving", EDITS);
+    let id = daemon.id("leaving");
+    let layer = daemon.layer(&id, "");
+    // A file that cannot be removed stops the removal halfway, and so does being the default subvolume.
+    let keep = |kept: bool| match driver {
+        Driver::Btrfs => {
+            let top = daemon.data_root().parent().expect("mount point").to_owned();
+            let default = if kept { &layer } else { &top };
+            plimsoll_e2e::command::run(
+                "btrfs",
+                &["subvolume", "set-default", &default.display().to_string()],
+            )
+        }
+        _ => {
+            let file = layer.join("home/new/file").display().to_string();
+            plimsoll_e2e::command::run("chattr", &[if kept { "+i" } else { "-i" }, &file])
+        }
+    };
+    keep(true);
+    let removed = daemon.try_docker(&["rm", "--force", "leaving"]);
+    assert!(!removed.status.success());
+    for sources in [daemon.live(), daemon.disk()] {
+        // Its name is free again; what is left of it is told, and is never called intact.
+        let (found, _) = inspect(sources, &[]).expect("inspect");
+        let left: Vec<_> = found
+            .iter()
+            .filter(|one| one.container.id.as_str() == id)
+            .collect();
+        assert_eq!(left.len(), 1, "{removed:?}");
+        let state = left[0].container.state;
+        // The daemon gave it up, and left the record as it was.
+        assert!(matches!(state, State::Dead | State::Removing), "{state:?}");
+        assert!(!left[0].gaps.is_empty());
+    }
+    keep(false);
+    daemon.docker(&["rm", "--force", &id]);
+    let (found, gaps) = inspect(daemon.live(), &[]).expect("inspect");
+    assert_eq!((found.len(), gaps), (0, Vec::new()));
+}
+
+/// Looks at one container, which may change its state meanwhile.
+fn inspect_one_as_it_is(sources: Sources, name: &str) -> plimsoll_core::model::Measurement {
+    let (mut found, _) = inspect(sources, &[name]).expect("inspect");
+    found.pop().expect("one container")
+}
+
+#[test]
+fn restarting_and_half_removed_on_overlay2() {
+    states_in_between(Driver::Overlay2, EngineKind::Overlay);
+}
+
+#[test]
+fn restarting_and_half_removed_on_btrfs() {
+    states_in_between(Driver::Btrfs, EngineKind::Btrfs);
+}
+
 /// The reason to be: an edit that `docker diff` does not show.
 fn headline(driver: Driver) {
     require!(

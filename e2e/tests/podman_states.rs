@@ -245,6 +245,7 @@ fn leaves_nothing(kind: Kind) {
         podman.exec(name, EDITS);
     }
     podman.podman(&["stop", "--time=0", "exited"]);
+    podman.settle();
     let root = podman.graph_root();
     shell(&format!("sync -f {}", root.display()));
     let mounts = || {

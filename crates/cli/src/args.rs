@@ -1,11 +1,15 @@
 //! The command line.
 
+mod image;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use serde::Deserialize;
+
+pub(crate) use self::image::{ImageCommand, VerifyArgs};
 
 /// The meaning of the exit codes: a public promise, as in diff(1).
 macro_rules! exit_codes {
@@ -26,6 +30,7 @@ Examples:
   plimsoll check                       every container on this host
   plimsoll check web db                these two
   plimsoll check web -- /etc/passwd    only this path of it
+  plimsoll list                        the containers, and where their layers lie
   plimsoll diff web                    what changed, one path a line
   plimsoll diff overlay:/mnt/merged    an overlay mount, without any runtime
   plimsoll check --format ndjson       a line a change, for a log collector
@@ -50,7 +55,12 @@ TARGET is one of:
   docker:NAME           the same, of Docker
   podman:NAME           of Podman
   cri-o:NAME            of CRI-O
+  containerd:NAME       of containerd, also containerd:NAMESPACE/ID
+  k8s:NAMESPACE/POD/CONTAINER
+                        a container of a Kubernetes pod
   overlay:MOUNTPOINT    an overlay mount
+  pid:NUMBER            what a process has as its root, in any mount namespace
+  btrfs:SUBVOLUME       a Btrfs snapshot, compared with what it was made of
   tree:IMAGE:CONTAINER  two directories
 
 ",
@@ -67,17 +77,6 @@ Examples:
   plimsoll bench --runs 9 --html a.html
                                        on every container, with a page of plots
   plimsoll bench overlay:/mnt/merged   on an overlay mount, without any runtime
-";
-
-const AFTER_VERIFY: &str = "\
-Exit codes:
-  0  every layer is what its digest says
-  1  a layer is not
-  2  something could not be seen, or the run could not be done
-
-Examples:
-  plimsoll image verify                every image on this host
-  plimsoll image verify acme/web:1     this one
 ";
 
 /// Tells from outside which files of a container differ from its image.
@@ -119,6 +118,11 @@ pub(crate) enum Command {
     /// A added, C changed, D deleted, T another file type; ? not seen.
     #[command(after_help = AFTER_TARGETS)]
     Diff(DiffArgs),
+    /// List the containers and where their layers lie, comparing nothing
+    #[command(
+        after_help = "Exit codes:\n  0  every container is listed, and its layers are found\n  2  something could not be found, or the run could not be done"
+    )]
+    List(ListArgs),
     /// Prove that the layers of images lie on disk as their digests say
     #[command(subcommand)]
     Image(ImageCommand),
@@ -188,32 +192,18 @@ pub(crate) struct LookArgs {
     pub(crate) baseline: Option<PathBuf>,
 }
 
-/// What to do with images.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ImageCommand {
-    /// Rebuild each layer from what lies on disk, and compare it with its digest
-    ///
-    /// A layer is looked at once, however many images have it. What differs is named: files that were
-    /// changed, planted or taken away, by content and by each attribute.
-    #[command(after_help = AFTER_VERIFY)]
-    Verify(VerifyArgs),
-}
-
-// Arguments of `image verify`.
+// Arguments of `list`.
 #[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// Names or ids of images; every one that is found when none is given
-    #[arg(value_name = "IMAGE")]
-    pub(crate) images: Vec<String>,
-    /// Threads that read layers [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = jobs(), env = "PLIMSOLL_JOBS", hide_env = true)]
-    pub(crate) jobs: Option<u32>,
-    /// Form of the output: table or json
+pub(crate) struct ListArgs {
+    /// Containers; every one that is found when none is given
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    /// More columns: where the layers lie, namespace, pod, user, process
+    #[arg(short, long, value_enum, value_name = "COLUMNS")]
+    pub(crate) output: Option<Columns>,
+    /// Form of the output: table, json or ndjson
     #[arg(long, value_name = "FORMAT", env = "PLIMSOLL_FORMAT", hide_env = true)]
     pub(crate) format: Option<Format>,
-    /// Write to this file, which appears whole or not at all
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) places: Places,
 }
@@ -290,10 +280,10 @@ pub(crate) struct BaselineArgs {
     pub(crate) places: Places,
 }
 
-/// Where containers are looked for. Each can stand in a configuration file too.
+// Where containers are looked for. Each can stand in a configuration file too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct Places {
-    /// Only containers of this runtime: docker, podman or cri-o
+    /// Only containers of this runtime: docker, containerd, podman or cri-o
     #[arg(
         long,
         value_name = "NAME",
@@ -311,7 +301,8 @@ pub(crate) struct Places {
         help_heading = "Where containers are"
     )]
     pub(crate) docker_host: Option<String>,
-    /// Docker's data root, or the graph root of Podman or CRI-O, read without asking a daemon
+    /// The data root of Docker, the root of containerd, or the graph root of Podman or CRI-O, read
+    /// without asking a daemon
     #[arg(
         long,
         value_name = "DIR",
@@ -329,9 +320,12 @@ pub(crate) struct Places {
         help_heading = "Where containers are"
     )]
     pub(crate) root: Option<PathBuf>,
+    /// Look at the sandboxes of Kubernetes pods too
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", env = "PLIMSOLL_SANDBOXES", hide_env = true, hide_possible_values = true, help_heading = "Where containers are")]
+    pub(crate) sandboxes: Option<bool>,
 }
 
-/// Options that can stand on the command line, in the environment and in a configuration file.
+// Options that can stand on the command line, in the environment and in a configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct Settings {
     #[command(flatten)]
@@ -340,7 +334,7 @@ pub(crate) struct Settings {
     pub(crate) comparison: Comparison,
 }
 
-/// How containers are compared and reported. Each can stand in a configuration file too.
+// How containers are compared and reported. Each can stand in a configuration file too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct Comparison {
     /// What compares: auto takes the one that the storage driver has
@@ -457,6 +451,12 @@ pub(crate) enum Layers {
     Sealed,
     #[value(hide = true)]
     Digest,
+}
+
+/// Columns of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Columns {
+    Wide,
 }
 
 /// Form of the output.

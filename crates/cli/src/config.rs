@@ -26,6 +26,7 @@ struct Document {
     docker_host: Option<String>,
     data_root: Option<PathBuf>,
     root: Option<PathBuf>,
+    sandboxes: Option<bool>,
     engine: Option<Engine>,
     algorithm: Option<Hash>,
     confirm: Option<When>,
@@ -124,6 +125,7 @@ pub(crate) fn parse(text: &str, directory: &Path) -> Result<Settings, YamlError>
             docker_host: document.docker_host,
             data_root: document.data_root.map(within),
             root: document.root.map(within),
+            sandboxes: document.sandboxes,
         },
         comparison: Comparison {
             engine: document.engine,
@@ -158,6 +160,7 @@ impl Places {
             docker_host: self.docker_host.or(other.docker_host),
             data_root: self.data_root.or(other.data_root),
             root: self.root.or(other.root),
+            sandboxes: self.sandboxes.or(other.sandboxes),
         }
     }
 }
@@ -237,7 +240,7 @@ mod tests {
             .filter(|arg| arg.get_env().is_some() && arg.get_id() != "config")
             .filter_map(|arg| arg.get_long())
             .collect();
-        assert_eq!(options.len(), 14, "{options:?}");
+        assert_eq!(options.len(), 15, "{options:?}");
         for option in options {
             let error = parsed(&format!("{option}: [[]]\n")).unwrap_err();
             assert!(!error.why.contains("unknown field"), "{option}: {error}");

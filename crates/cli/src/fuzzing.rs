@@ -56,6 +56,8 @@ pub fn target(data: &[u8]) {
             container,
         } => format!("k8s:{namespace}/{pod}/{container}").into_bytes(),
         Target::OverlayMount(path) => [b"overlay:", path.as_os_str().as_bytes()].concat(),
+        Target::Process(pid) => format!("pid:{pid}").into_bytes(),
+        Target::Subvolume(path) => [b"btrfs:", path.as_os_str().as_bytes()].concat(),
         Target::Trees { image, container } => {
             let paths = [image, container].map(|path| path.as_os_str().as_bytes());
             [b"tree", paths[0], paths[1]].join(&b':')

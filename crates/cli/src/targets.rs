@@ -22,7 +22,7 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
                 "\"{}\" is a path, not a container",
                 escape(bytes)
             ))
-            .hint("say overlay:MOUNTPOINT or tree:IMAGE_DIR:CONTAINER_DIR")),
+            .hint("say overlay:MOUNTPOINT, btrfs:SUBVOLUME or tree:IMAGE_DIR:CONTAINER_DIR")),
             name => Ok(Target::Named {
                 runtime: None,
                 name,
@@ -33,16 +33,17 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
         b"docker" => of(RuntimeKind::Docker, rest),
         b"podman" => of(RuntimeKind::Podman, rest),
         b"cri-o" => of(RuntimeKind::CriO, rest),
+        b"containerd" => of(RuntimeKind::Containerd, rest),
+        b"k8s" => in_pod(rest),
         b"overlay" => Ok(Target::OverlayMount(path("overlay:MOUNTPOINT", rest)?)),
+        b"btrfs" => Ok(Target::Subvolume(path("btrfs:SUBVOLUME", rest)?)),
+        b"pid" => Ok(Target::Process(pid(rest)?)),
         b"tree" => trees(rest),
-        b"containerd" | b"cri" | b"k8s" => {
-            let scheme = escape(scheme);
-            Err(not_yet(&scheme)
-                .hint("name the overlay mount of a running container: overlay:MOUNTPOINT"))
-        }
         other => Err(
             CliError::new(format!("\"{}:\" is no kind of target", escape(other)))
-                .hint("there are docker:, podman:, cri-o:, overlay: and tree:"),
+                .hint(
+                    "there are docker:, podman:, cri-o:, containerd:, k8s:, overlay:, pid:, btrfs: and tree:",
+                ),
         ),
     }
 }
@@ -50,18 +51,18 @@ pub(crate) fn parse(text: &OsStr) -> Result<Target, CliError> {
 /// Parses the name of a runtime that `--runtime` gives.
 ///
 /// # Errors
-/// [`CliError`] for one that has no adapter.
+/// [`CliError`] for one that is not known.
 pub(crate) fn runtime(name: &str) -> Result<RuntimeKind, CliError> {
     match name {
         "docker" => Ok(RuntimeKind::Docker),
+        "containerd" => Ok(RuntimeKind::Containerd),
         "podman" => Ok(RuntimeKind::Podman),
         "cri-o" => Ok(RuntimeKind::CriO),
-        "containerd" | "cri" | "k8s" => Err(not_yet(name)),
         other => Err(CliError::new(format!(
             "\"{}\" is no runtime that Plimsoll knows",
             escape(other.as_bytes())
         ))
-        .hint("there are docker, podman and cri-o")),
+        .hint("there are docker, containerd, podman and cri-o")),
     }
 }
 
@@ -80,10 +81,23 @@ fn of(runtime: RuntimeKind, rest: &[u8]) -> Result<Target, CliError> {
     })
 }
 
-fn not_yet(runtime: &str) -> CliError {
-    CliError::new(format!(
-        "containers of {runtime} cannot be found by name yet, only those of docker, podman and cri-o"
-    ))
+fn in_pod(rest: &[u8]) -> Result<Target, CliError> {
+    const FORM: &str = "k8s:NAMESPACE/POD/CONTAINER";
+    let text = name(rest)?;
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts.as_slice() {
+        [namespace, pod, container] if parts.iter().all(|part| !part.is_empty()) => {
+            Ok(Target::Pod {
+                namespace: (*namespace).to_owned(),
+                pod: (*pod).to_owned(),
+                container: (*container).to_owned(),
+            })
+        }
+        _ => Err(CliError::new(format!(
+            "a container of a pod is named {FORM}, not \"{}\"",
+            escape(text.as_bytes())
+        ))),
+    }
 }
 
 fn name(bytes: &[u8]) -> Result<String, CliError> {
@@ -93,6 +107,18 @@ fn name(bytes: &[u8]) -> Result<String, CliError> {
         Ok(name) => Ok(name.to_owned()),
         Err(_) => Err(CliError::new(format!(
             "no container can have the name \"{}\"",
+            escape(bytes)
+        ))),
+    }
+}
+
+fn pid(bytes: &[u8]) -> Result<u32, CliError> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    match text.parse::<u32>() {
+        // As the kernel writes them.
+        Ok(pid @ 1..) if pid.to_string() == text => Ok(pid),
+        _ => Err(CliError::new(format!(
+            "\"pid:{}\" is no number of a process: pid:1234",
             escape(bytes)
         ))),
     }
@@ -146,7 +172,21 @@ mod tests {
         );
         assert_eq!(parsed("podman:db"), named(Some(RuntimeKind::Podman), "db"));
         assert_eq!(parsed("cri-o:db"), named(Some(RuntimeKind::CriO), "db"));
+        assert_eq!(
+            parsed("containerd:k8s.io/0a1b"),
+            named(Some(RuntimeKind::Containerd), "k8s.io/0a1b")
+        );
+        assert_eq!(
+            parsed("k8s:shop/web-0/nginx"),
+            Target::Pod {
+                namespace: "shop".into(),
+                pod: "web-0".into(),
+                container: "nginx".into()
+            }
+        );
         assert_eq!(parsed("overlay:/a:b"), Target::OverlayMount("/a:b".into()));
+        assert_eq!(parsed("btrfs:/a:b"), Target::Subvolume("/a:b".into()));
+        assert_eq!(parsed("pid:1234"), Target::Process(1234));
         assert_eq!(
             parsed("tree:a:/b"),
             Target::Trees {
@@ -166,12 +206,21 @@ mod tests {
             (&b""[..], "missing"),
             (b"docker:", "missing"),
             (b"overlay:", "a path is missing"),
+            (b"btrfs:", "a path is missing"),
+            (b"pid:", "no number"),
+            (b"pid:0", "no number"),
+            (b"pid:+7", "no number"),
+            (b"pid:07", "no number"),
+            (b"pid:99999999999", "no number"),
+            (b"pid:self", "no number"),
             (b"tree:/a", "two paths are needed"),
             (b"tree:/a:", "a path is missing"),
             (b"tree:/a:/b:/c", "more than two"),
             (b"podman:", "missing"),
-            (b"containerd:ns/id", "cannot be found by name yet"),
-            (b"k8s:ns/pod/c", "cannot be found by name yet"),
+            (b"containerd:", "missing"),
+            (b"k8s:ns/pod", "k8s:NAMESPACE/POD/CONTAINER"),
+            (b"k8s:ns//c", "k8s:NAMESPACE/POD/CONTAINER"),
+            (b"k8s:a/b/c/d", "k8s:NAMESPACE/POD/CONTAINER"),
             (b"oci:x", "no kind of target"),
             (b"/var/lib/x", "is a path"),
             (b"\xff", "no container can have"),
@@ -185,10 +234,10 @@ mod tests {
 
     #[test]
     fn runtimes() {
-        for known in ["docker", "podman", "cri-o"] {
+        for known in ["docker", "containerd", "podman", "cri-o"] {
             assert_eq!(runtime(known).unwrap().as_str(), known);
         }
-        for other in ["containerd", "crio", "lxc", ""] {
+        for other in ["crio", "k8s", "lxc", ""] {
             assert!(runtime(other).is_err(), "{other}");
         }
     }

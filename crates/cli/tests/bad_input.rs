@@ -40,11 +40,7 @@ fn refused(args: &[&str], env: &[(&str, &str)], why: &str) {
 #[test]
 fn arguments_that_make_no_sense() {
     for (args, why) in [
-        (
-            &["check", "containerd:ns/id"][..],
-            "containers of containerd cannot be found by name yet",
-        ),
-        (&["check", "k8s:ns/pod/c"], "k8s"),
+        (&["check", "k8s:ns/pod"][..], "k8s:NAMESPACE/POD/CONTAINER"),
         (&["check", "oci:x"], "no kind of target"),
         (&["check", "tree:/a"], "two paths are needed"),
         (&["check", ""], "missing"),

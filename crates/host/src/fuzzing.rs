@@ -2,6 +2,7 @@
 //!
 //! For `fuzz/` and for the replay of its corpus, and no part of the API: see `plimsoll_core::fuzzing`.
 
+pub use crate::fs::bolt::fuzzing::bolt;
 pub use crate::fs::btrfs::fuzzing::{
     btrfs_extent, btrfs_inode, btrfs_names, btrfs_root, btrfs_search,
 };
@@ -14,14 +15,16 @@ pub use crate::measure::overlay::fuzzing::{fiemap, overlay_index, overlay_marks}
 pub use crate::proc::fuzzing::{
     mountinfo, overlay_options, process_cgroup, process_maps, process_stat,
 };
+pub use crate::runtimes::containerd::fuzzing::{containerd_spec, containerd_text};
 pub use crate::runtimes::docker::fuzzing::{
-    docker_answer, docker_json, docker_layer, docker_links, docker_record,
+    docker_answer, docker_json, docker_layer, docker_links, docker_record, dockerd_arguments,
 };
 pub use crate::runtimes::storage::fuzzing::{storage_conf, storage_records};
 
 /// All decoders of this crate.
 pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
     ("baseline", baseline),
+    ("bolt", bolt),
     ("btrfs_checksums", btrfs_checksums),
     ("btrfs_chunk", btrfs_chunk),
     ("btrfs_decompress", btrfs_decompress),
@@ -33,11 +36,14 @@ pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
     ("btrfs_search", btrfs_search),
     ("btrfs_superblock", btrfs_superblock),
     ("btrfs_walk", btrfs_walk),
+    ("containerd_spec", containerd_spec),
+    ("containerd_text", containerd_text),
     ("docker_answer", docker_answer),
     ("docker_json", docker_json),
     ("docker_layer", docker_layer),
     ("docker_links", docker_links),
     ("docker_record", docker_record),
+    ("dockerd_arguments", dockerd_arguments),
     ("fiemap", fiemap),
     ("image_members", image_members),
     ("image_records", image_records),

@@ -46,7 +46,11 @@ pub fn inspect(
             Ok(located) => {
                 let mut measurement =
                     measure::measure(container, &located.stack, &request.paths, &request.options);
-                view::look(&mut measurement, &located.mounts, &request.paths, &host);
+                // Of a container that no runtime tells nothing says what should be mounted in it, and who
+                // is in it.
+                if measurement.container.runtime.has_records() {
+                    view::look(&mut measurement, &located.mounts, &request.paths, &host);
+                }
                 if !measurement.changes.is_empty() {
                     let (paths, gaps) =
                         runtime.runtime_paths(&measurement.container, &located.stack);

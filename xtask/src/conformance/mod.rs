@@ -23,6 +23,7 @@ const TESTS: &[&str] = &[
     "btrfs_operations",
     "btrfs_evasion",
     "conformance_docker",
+    "conformance_containerd",
     "conformance_podman",
     "conformance_page",
 ];

@@ -44,10 +44,11 @@ const MAKING: &str = "\
 | Overlay mounts and digests | `e2e/tests/overlay_operations.rs` |
 | Btrfs subvolumes and digests | `e2e/tests/btrfs_operations.rs`, `btrfs_evasion.rs` |
 | Docker, and each state of a container | `e2e/tests/conformance_docker.rs` |
+| containerd | `e2e/tests/conformance_containerd.rs` |
 | Podman | `e2e/tests/conformance_podman.rs` |
 | How the other tools are judged | `e2e/src/told.rs` |
 
-In containers the operations are done from the host, through the merged directory of the running container or in its subvolume: that is the file system that its processes write to. A container that was never started has nothing mounted with overlay2; its layers are mounted as `docker cp` does it. Plimsoll goes by Docker's data root alone and asks no daemon; in Podman's containers it goes by the overlay mount. The referee compares with a container of the same image in which nothing was done.
+In containers the operations are done from the host, through the merged directory of the running container or in its subvolume: that is the file system that its processes write to. A container that was never started has nothing mounted with overlay2; its layers are mounted as `docker cp` does it. Plimsoll goes by Docker's data root and containerd's root alone and asks no daemon; in Podman's containers it goes by the overlay mount. The referee compares with a container of the same image in which nothing was done.
 
 On overlay and Btrfs more is held than the table shows: each answer again after the overlay was unmounted and mounted, with `--confirm always`, of some paths alone, and with `--confirm never`, which may say more, as unconfirmed, and never less.
 ";

@@ -1,26 +1,22 @@
 //! `plimsoll doctor`: what can be seen on this host, what is missing, and the remedy.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use plimsoll_core::model::{Bytes, Container, escape};
 use plimsoll_core::report::v1;
 use plimsoll_host::inspect::Sources;
-use plimsoll_host::runtimes::docker::Docker;
-use plimsoll_host::runtimes::{Runtime, find};
+use plimsoll_host::runtimes::{Runtime, RuntimeError, find};
 use plimsoll_host::{fs, privilege};
 use serde::Serialize;
 
 use super::look::{sources, tool};
 use crate::args::{DoctorArgs, Format};
 use crate::config;
-use crate::error::{CliError, shown};
+use crate::error::CliError;
 use crate::output::Output;
 use crate::talk::Talk;
-
-/// Where Docker listens when nothing else is said.
-const SOCKET: &str = "/var/run/docker.sock";
 
 /// Exit code when something is missing.
 const MISSING: u8 = 2;
@@ -40,7 +36,7 @@ enum Status {
 /// One thing that was looked for.
 #[derive(Debug, Serialize)]
 struct Check {
-    name: &'static str,
+    name: String,
     status: Status,
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,9 +44,9 @@ struct Check {
 }
 
 impl Check {
-    fn new(name: &'static str, status: Status, found: impl Into<String>) -> Self {
+    fn new(name: impl Into<String>, status: Status, found: impl Into<String>) -> Self {
         Self {
-            name,
+            name: name.into(),
             status,
             found: found.into(),
             remedy: None,
@@ -85,7 +81,7 @@ pub(crate) fn run(args: DoctorArgs, config: Option<&Path>, _: &Talk) -> Result<u
     let sources = sources(args.places.or(file.places))?;
     let mut checks = kernel();
     checks.extend(privileges());
-    checks.extend(docker(&sources));
+    checks.extend(runtimes(&sources));
     checks.extend(containers(&sources));
     let missing = checks.iter().any(|check| check.status == Status::Missing);
 
@@ -139,46 +135,32 @@ fn privileges() -> Vec<Check> {
         .collect()
 }
 
-fn docker(sources: &Sources) -> Vec<Check> {
-    vec![socket(sources), data_root(sources)]
-}
-
-fn socket(sources: &Sources) -> Check {
-    const NAME: &str = "Docker's socket";
-    if sources.root.is_some() {
-        return Check::new(
-            NAME,
-            Status::Note,
-            "not asked: --root names the disk of another machine",
-        );
-    }
-    let asked = sources.docker_host.is_some();
-    let path = sources
-        .docker_host
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(SOCKET));
-    match std::os::unix::net::UnixStream::connect(&path) {
-        Ok(_) => Check::new(NAME, Status::Ok, shown(&path)),
-        Err(error) => {
-            let found = format!("{}: {error}", shown(&path));
-            let status = if asked { Status::Missing } else { Status::Note };
-            Check::new(NAME, status, found)
-                .remedy("the records on disk are read; another one is named by --docker-host")
-        }
-    }
-}
-
-fn data_root(sources: &Sources) -> Check {
-    const NAME: &str = "Docker's data root";
-    match Docker::find(sources, None) {
-        Ok(docker) => Check::new(NAME, Status::Ok, docker.describe()),
-        Err(error) => {
-            let asked = sources != &Sources::default();
-            let status = if asked { Status::Missing } else { Status::Note };
-            Check::new(NAME, status, error.to_string())
-                .remedy("overlay: and tree: targets need none")
-        }
-    }
+/// Looks for each runtime: a row for each place where its containers are kept.
+fn runtimes(sources: &Sources) -> Vec<Check> {
+    find::runtimes(sources)
+        .into_iter()
+        .flat_map(|looked| {
+            let kinds: Vec<&str> = looked.kinds.iter().map(|kind| kind.as_str()).collect();
+            let name = kinds.join(", ");
+            match looked.found {
+                Ok(runtime) => runtime
+                    .places()
+                    .into_iter()
+                    .map(|place| Check::new(name.clone(), Status::Ok, place))
+                    .collect(),
+                Err(error) => {
+                    let status = match &error {
+                        RuntimeError::Absent(_) => Status::Note,
+                        _ => Status::Missing,
+                    };
+                    vec![
+                        Check::new(name, status, error.to_string())
+                            .remedy("overlay:, pid:, btrfs: and tree: targets need none"),
+                    ]
+                }
+            }
+        })
+        .collect()
 }
 
 /// Looks for every container and for its layers, without comparing anything.
@@ -186,7 +168,7 @@ fn containers(sources: &Sources) -> Vec<Check> {
     const NAME: &str = "containers";
     let (found, gaps) = match find::containers(sources, &[]) {
         Ok(answer) => answer,
-        // Told already, by the data root.
+        // Told already, by the runtimes.
         Err(_) => return Vec::new(),
     };
     let mut checks = vec![Check::new(

@@ -173,7 +173,7 @@ pub(super) fn sources(places: Places) -> Result<Sources, CliError> {
         docker_host: places.docker_host.as_deref().map(socket).transpose()?,
         data_root: places.data_root,
         root: places.root,
-        sandboxes: false,
+        sandboxes: places.sandboxes.unwrap_or(false),
     })
 }
 

@@ -9,6 +9,7 @@ mod diff;
 mod doctor;
 mod image;
 mod interrupts;
+mod list;
 mod look;
 
 use crate::args::{Cli, Command};
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: Cli, talk: &Talk) -> Result<u8, CliError> {
         Command::Check(args) => check::run(args, config, talk),
         Command::Diff(args) => diff::run(args, config, talk),
         Command::Image(command) => image::run(command, config, talk),
+        Command::List(args) => list::run(&args, config),
         Command::Doctor(args) => doctor::run(args, config, talk),
         Command::Demo(args) => demo::run(&args, talk),
         Command::Bench(args) => bench::run(args, config, talk),

@@ -3,6 +3,7 @@
 //! To add a form: a file here, a variant of [`Renderer`] and of `args::Format`.
 
 mod beside;
+pub(crate) mod columns;
 mod docker;
 mod json;
 mod ndjson;

@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use plimsoll_core::model::{Aspect, Attributes, ChangeKind, FileType, escape};
+use plimsoll_core::model::{Aspect, Attributes, ChangeKind, FileType, Image, escape};
 use plimsoll_core::report::v1;
 use plimsoll_core::{Summary, Verdict};
 use unicode_width::UnicodeWidthStr as _;
 
+use super::columns::Columns;
 use super::{View, beside};
 use crate::talk::Talk;
 
@@ -92,40 +93,18 @@ impl Table {
         const NAME: usize = 0;
         const IMAGE: usize = 3;
         const VERDICT: usize = 5;
-        let mut rows: Vec<[String; 7]> = vec![HEAD.map(str::to_owned)];
-        rows.extend(self.containers.iter().map(row));
-        let mut widths = [0; 7];
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.width());
-            }
-        }
-        if let Some(columns) = self.width {
-            let total = |widths: &[usize; 7]| widths.iter().sum::<usize>() + 2 * (widths.len() - 1);
-            for (column, least) in [(IMAGE, 12), (NAME, 16)] {
-                let excess = total(&widths).saturating_sub(columns);
-                widths[column] =
-                    (widths[column].saturating_sub(excess)).max(least.min(widths[column]));
-            }
-        }
-        for (index, row) in rows.iter().enumerate() {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-                let cell = shortened(cell, width);
-                let style = match (index, column) {
-                    (0, _) => DIM,
-                    (_, VERDICT) => verdict_style(self.containers[index - 1].verdict),
-                    _ => PLAIN,
-                };
-                let pad = width.saturating_sub(cell.width());
-                let last = column + 1 == HEAD.len();
-                // Numbers end at one column; nothing is padded at the end of a line.
-                let (before, after) = if last { (pad, 0) } else { (0, pad + 2) };
-                line += &format!("{:before$}{style}{cell}{style:#}{:after$}", "", "");
-            }
-            writeln!(out, "{line}")?;
-        }
-        Ok(())
+        let rows: Vec<Vec<String>> = self.containers.iter().map(|c| row(c).into()).collect();
+        let columns = Columns {
+            head: &HEAD,
+            rows: &rows,
+            shrinking: &[(IMAGE, 12), (NAME, 16)],
+            // Numbers end at one column.
+            last_is_number: true,
+        };
+        columns.write(self.width, out, |row, column| match column {
+            VERDICT => verdict_style(self.containers[row].verdict),
+            _ => PLAIN,
+        })
     }
 
     /// What is held against one container.
@@ -251,16 +230,11 @@ pub(crate) fn verdict_style(verdict: Verdict) -> Style {
 }
 
 fn row(container: &v1::Container) -> [String; 7] {
-    let image = match (&container.image.reference, &container.image.id) {
-        (Some(reference), _) => reference.to_string(),
-        (None, Some(id)) => id.digest().hex().chars().take(12).collect(),
-        (None, None) => "-".to_owned(),
-    };
     [
         escape(container.display_name().as_bytes()).into_owned(),
         container.runtime.as_str().to_owned(),
         container.state.as_str().to_owned(),
-        image,
+        image(&container.image),
         container
             .engine
             .map_or("-", |engine| engine.as_str())
@@ -270,7 +244,17 @@ fn row(container: &v1::Container) -> [String; 7] {
     ]
 }
 
-fn write_gap(gap: &v1::Gap, indent: &str, out: &mut dyn Write) -> io::Result<()> {
+/// Returns the cell about an image: its name, or the short form of its id.
+pub(crate) fn image(image: &Image) -> String {
+    match (&image.reference, &image.id) {
+        (Some(reference), _) => reference.to_string(),
+        (None, Some(id)) => id.digest().hex().chars().take(12).collect(),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// Writes the line about something that could not be seen.
+pub(crate) fn write_gap(gap: &v1::Gap, indent: &str, out: &mut dyn Write) -> io::Result<()> {
     let style = AnsiColor::Magenta.on_default();
     let what = gap.what.to_string();
     let why = escape(gap.why.as_bytes());
@@ -390,19 +374,4 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1024.0;
     }
     format!("{value:.1} TiB")
-}
-
-/// Returns `text` cut to `width` columns, with an ellipsis where something is left out.
-fn shortened(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut cut = String::new();
-    for c in text.chars() {
-        if cut.width() + unicode_width::UnicodeWidthChar::width(c).unwrap_or(0) >= width {
-            break;
-        }
-        cut.push(c);
-    }
-    cut + "…"
 }

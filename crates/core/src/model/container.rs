@@ -61,6 +61,12 @@ pub enum RuntimeKind {
 }
 
 impl RuntimeKind {
+    /// Whether it keeps records of its containers: which processes are theirs, what is mounted in them.
+    #[must_use]
+    pub fn has_records(self) -> bool {
+        !matches!(self, Self::Overlay | Self::Tree)
+    }
+
     /// Returns the word used in reports, and before the colon of a target.
     #[must_use]
     pub fn as_str(self) -> &'static str {

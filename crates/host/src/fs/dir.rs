@@ -1,5 +1,9 @@
 //! A directory handle, and everything that is reached through one.
 
+mod look;
+
+pub use self::look::{Identity, known_identity};
+
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -233,6 +237,15 @@ impl Dir {
     /// # Errors
     /// Those of [`Dir::read_file`].
     pub fn read_file_of(&self, path: &[u8], limit: usize) -> std::io::Result<(Vec<u8>, Stat)> {
+        let (fd, stat) = self.open_file(path)?;
+        Ok((super::read_whole(&fd, stat.size, limit)?, stat))
+    }
+
+    /// Opens a regular file beneath this directory to be read, without waiting for anything.
+    ///
+    /// # Errors
+    /// Those of openat2(2); `InvalidData` when it is not a regular file.
+    pub fn open_file(&self, path: &[u8]) -> std::io::Result<(OwnedFd, Stat)> {
         let flags = OFlags::RDONLY
             | OFlags::NOFOLLOW
             | OFlags::NOATIME
@@ -252,7 +265,7 @@ impl Dir {
                 "not a regular file",
             ));
         }
-        Ok((super::read_whole(&fd, stat.size, limit)?, stat))
+        Ok((fd, stat))
     }
 
     /// Whether the object at a path beneath this directory is `other`. Links on the way may lead anywhere.

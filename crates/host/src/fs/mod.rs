@@ -1,13 +1,14 @@
 //! Every access to a file: beneath a directory handle, no link followed, no access time left
 //! behind, sizes bounded.
 
+pub(crate) mod bolt;
 pub mod btrfs;
 mod dir;
 mod file;
 mod owners;
 mod stat;
 
-pub use dir::{Dir, DirReader};
+pub use dir::{Dir, DirReader, Identity, known_identity};
 use file::read_whole;
 pub use file::{Comparer, Difference, open_regular, read_at, stat_fd};
 pub use owners::{IdRange, Owners};

@@ -3,7 +3,8 @@
 use plimsoll_core::model::{Gap, escape};
 
 use crate::layers::stored::StoredImage;
-use crate::runtimes::find::{FindError, Sources, runtimes};
+use crate::runtimes::RuntimeError;
+use crate::runtimes::find::{self, FindError, Looked, Sources};
 
 /// Returns the images that these names mean, all of them when there is no name, and what could not be
 /// read of the runtimes' records.
@@ -14,12 +15,30 @@ pub fn images(
     sources: &Sources,
     names: &[String],
 ) -> Result<(Vec<StoredImage>, Vec<Gap>), FindError> {
-    let (runtimes, mut gaps) = runtimes(sources)?;
+    let (mut runtimes, mut gaps, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    for Looked { kinds, found } in find::runtimes(sources) {
+        match found {
+            Ok(runtime) => runtimes.push(runtime),
+            Err(RuntimeError::Absent(why)) => absent.push(why),
+            Err(error) => {
+                let name = kinds.first().map_or("runtime", |kind| kind.as_str());
+                gaps.push(Gap::new(name, error.to_string()));
+                absent.push(error.to_string());
+            }
+        }
+    }
+    if runtimes.is_empty() {
+        return Err(FindError::Unavailable(absent.join("; ")));
+    }
     let mut found = Vec::new();
     for runtime in &runtimes {
-        let (images, unread) = runtime.images()?;
-        found.extend(images);
-        gaps.extend(unread);
+        match runtime.images() {
+            Ok((images, unread)) => {
+                found.extend(images);
+                gaps.extend(unread);
+            }
+            Err(error) => gaps.push(Gap::new("images", error.to_string())),
+        }
     }
     if names.is_empty() {
         return Ok((found, gaps));

@@ -45,6 +45,14 @@ const WHITEOUT: &[u8] = b".wh.";
 /// The member that makes its directory opaque.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// What a layer must be.
+pub(super) struct Expected {
+    /// The digest of its stream.
+    pub(super) digest: Digest,
+    /// The mode that its root may have, whatever the stream says.
+    pub(super) root_mode: Option<u16>,
+}
+
 /// What lies beneath a layer.
 pub(super) enum Below<'t> {
     /// Directories of an overlay, the next one first.
@@ -53,18 +61,19 @@ pub(super) enum Below<'t> {
     Tree(&'t dyn Fn(Limits) -> Result<Outcome, Trouble>),
 }
 
-/// Verifies the layer in `tree` against its `expected` digest. `records` opens the records of its stream,
+/// Verifies the layer in `tree`. `records` opens the records of its stream,
 /// and is asked again when files have to be named.
 pub(super) fn verify<R: Read>(
     tree: &Tree,
     below: Below<'_>,
-    expected: &Digest,
+    expected: &Expected,
     records: impl Fn() -> std::io::Result<Records<R>>,
     progress: &dyn Fn(u64),
 ) -> Found {
     let mut check = Check {
         tree,
         below,
+        root_mode: expected.root_mode,
         recorder: Recorder::new(LIMITS),
         unexplained: Vec::new(),
         told: HashSet::new(),
@@ -92,7 +101,7 @@ pub(super) fn verify<R: Read>(
             Below::Tree(differences) => check.beyond(differences),
         }
     }
-    if digest.as_ref() != Some(expected)
+    if digest.as_ref() != Some(&expected.digest)
         && let Ok(records) = records()
     {
         check.contents(records);
@@ -108,6 +117,7 @@ pub(super) fn verify<R: Read>(
 struct Check<'t> {
     tree: &'t Tree,
     below: Below<'t>,
+    root_mode: Option<u16>,
     recorder: Recorder,
     unexplained: Vec<Change>,
     /// Paths that the stream tells of.
@@ -195,12 +205,14 @@ impl Check<'_> {
         } else {
             change.aspects = aspects(&before, &after, member.is_exact);
             if *path == RootPath::root() {
-                // Unpacking the rest moves it again.
-                change.aspects = change
-                    .aspects
-                    .iter()
-                    .filter(|aspect| *aspect != Aspect::Times)
-                    .collect();
+                // Unpacking the rest moves its time again.
+                let is_made = Some(after.mode) == self.root_mode;
+                let counts = |aspect: &Aspect| match aspect {
+                    Aspect::Times => false,
+                    Aspect::Mode => !is_made,
+                    _ => true,
+                };
+                change.aspects = change.aspects.iter().filter(counts).collect();
             }
             let xattrs = self.tree.xattrs(&object)?;
             let differ = |(a, b): (&[_], &[_])| {

@@ -28,7 +28,7 @@ use plimsoll_core::model::{
 };
 
 pub use self::find::images;
-use self::layer::{Below, Found};
+use self::layer::{Below, Expected, Found};
 use self::tar_split::Records;
 use self::tree::Tree;
 use crate::fs::open_regular;
@@ -197,10 +197,14 @@ impl Job {
                 Below::Tree(&differences)
             }
         };
+        let expected = Expected {
+            digest: *self.layer.diff_id.digest(),
+            root_mode: self.layer.root_mode,
+        };
         layer::verify(
             &tree,
             below,
-            self.layer.diff_id.digest(),
+            &expected,
             || self.layer.records.open(),
             &|bytes| progress(bytes),
         )

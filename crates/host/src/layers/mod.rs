@@ -5,8 +5,12 @@
 //! that a container could have influenced.
 
 pub mod btrfs;
+pub mod overlay;
+pub mod snapshot;
 pub mod stored;
 
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -111,8 +115,14 @@ impl BtrfsStack {
     /// Those of opening them.
     pub fn as_plain(&self) -> std::io::Result<PlainStack> {
         let open = |subvolume: &Subvolume| -> std::io::Result<Layer> {
+            let dir = Dir::open(&subvolume.path)?;
+            if plimsoll_syscall::btrfs::tree_of(dir.as_fd())? != subvolume.id {
+                let path = plimsoll_core::model::escape(subvolume.path.as_os_str().as_bytes());
+                let why = format!("{path} is not subvolume {}", subvolume.id);
+                return Err(std::io::Error::other(why));
+            }
             Ok(Layer {
-                dir: Arc::new(Dir::open(&subvolume.path)?),
+                dir: Arc::new(dir),
                 path: subvolume.path.clone(),
                 diff_id: None,
             })

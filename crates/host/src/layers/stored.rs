@@ -32,6 +32,8 @@ pub struct StoredLayer {
     pub files: Arc<Layer>,
     /// How they lie there.
     pub form: Form,
+    /// The mode that the storage driver gives the root of a layer, whatever its stream says.
+    pub root_mode: Option<u16>,
     /// Its tar-split records.
     pub records: TarSplit,
     /// About how many bytes its files have, for a sign of progress; it proves nothing.

@@ -49,19 +49,35 @@ pub(crate) fn own(pid: u32, id: &ContainerId) -> Result<Vec<Group>, String> {
     Ok(groups)
 }
 
-/// Whether the processes of a container are frozen: by its own group, of any hierarchy that can freeze
-/// (`cgroup.events` of cgroup v2, `freezer.state` of the `freezer` controller).
+/// Whether the processes of a container are frozen by its own group.
 pub(crate) fn is_frozen(pid: u32, id: &ContainerId) -> bool {
-    let Ok(groups) = own(pid, id) else {
+    own(pid, id).is_ok_and(|groups| groups.iter().any(|group| says_frozen(&group.dir)))
+}
+
+/// Whether a process is frozen by any group that it is in.
+pub(crate) fn is_frozen_by_any(pid: u32) -> bool {
+    let Ok(text) = groups_of(pid) else {
         return false;
     };
-    groups.iter().any(|group| {
-        let says = |file: &str, word: &[u8]| {
-            read_small_bytes(group.dir.join(file))
-                .is_ok_and(|text| text.split(|b| *b == b'\n').any(|line| line == word))
-        };
-        says("cgroup.events", b"frozen 1") || says("freezer.state", b"FROZEN")
-    })
+    let lines = text.split(|b| *b == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(3, |b| *b == b':').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let climbs = |path: &[u8]| path.split(|b| *b == b'/').any(|part| part == b"..");
+    lines
+        .filter(|(_, path)| !climbs(path))
+        .flat_map(|(controllers, path)| directories(controllers, path))
+        .any(|dir| says_frozen(&dir))
+}
+
+/// Whether a group is frozen, in a hierarchy that can freeze (`cgroup.events` of cgroup v2,
+/// `freezer.state` of the `freezer` controller).
+fn says_frozen(group: &Path) -> bool {
+    let says = |file: &str, word: &[u8]| {
+        read_small_bytes(group.join(file))
+            .is_ok_and(|text| text.split(|b| *b == b'\n').any(|line| line == word))
+    };
+    says("cgroup.events", b"frozen 1") || says("freezer.state", b"FROZEN")
 }
 
 fn groups_of(pid: u32) -> Result<Vec<u8>, String> {
@@ -93,24 +109,35 @@ pub(super) fn parse<'t>(
     text.split(|b| *b == b'\n').filter_map(move |line| {
         let mut fields = line.splitn(3, |b| *b == b':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
-        let named = !id.is_empty() && path.windows(id.len()).any(|part| part == id);
         let climbs = path.split(|b| *b == b'/').any(|part| part == b"..");
-        (named && !climbs).then(|| (controllers, own_part(path, id)))
+        // Groups that a container made beneath its own are left out.
+        let own = own_part(path, id).filter(|_| !climbs)?;
+        Some((controllers, own))
     })
 }
 
-/// Cuts off groups that a container made beneath its own.
-fn own_part<'p>(path: &'p [u8], id: &[u8]) -> &'p [u8] {
-    let named = path
-        .windows(id.len())
-        .position(|part| part == id)
-        .unwrap_or_default();
-    let after = path.get(named..).unwrap_or_default();
-    let end = after
-        .iter()
-        .position(|b| *b == b'/')
-        .map_or(path.len(), |at| named + at);
-    path.get(..end).unwrap_or(path)
+/// Returns a path up to its first component that names a container; `None` when none does.
+///
+/// The name is the id, or one that systemd made of a word and the id (`docker-<id>.scope`,
+/// `cri-containerd-<id>.scope`, `slice:word:<id>` where containerd was not told that systemd is there).
+pub(super) fn own_part<'p>(path: &'p [u8], id: &[u8]) -> Option<&'p [u8]> {
+    if id.is_empty() {
+        return None;
+    }
+    let ends = |part: &[u8]| {
+        let before = part.strip_suffix(id);
+        before.is_some_and(|word| matches!(word.last(), None | Some(b'-' | b':')))
+    };
+    let names = |part: &[u8]| ends(part) || part.strip_suffix(b".scope").is_some_and(ends);
+    let mut end = 0;
+    for part in path.split(|b| *b == b'/') {
+        end += part.len();
+        if names(part) {
+            return path.get(..end);
+        }
+        end += 1;
+    }
+    None
 }
 
 /// Returns where the directory of a group may be.
@@ -133,6 +160,20 @@ pub(super) fn directories(controllers: &[u8], path: &[u8]) -> Vec<PathBuf> {
         .into_iter()
         .map(|hierarchy| hierarchy.join(path))
         .collect()
+}
+
+/// Returns the identifier that a runtime gave to the container of a process, where its groups are named
+/// after one of 64 hexadecimal digits: the innermost one.
+pub(crate) fn hexadecimal_id(pid: u32) -> Option<String> {
+    hexadecimal_id_in(&groups_of(pid).ok()?)
+}
+
+/// The same in the text of a `/proc/PID/cgroup`.
+pub(super) fn hexadecimal_id_in(text: &[u8]) -> Option<String> {
+    const LENGTH: usize = 64;
+    let words = text.split(|b| !b.is_ascii_hexdigit() || b.is_ascii_uppercase());
+    let id = words.rev().find(|word| word.len() == LENGTH)?;
+    String::from_utf8(id.to_vec()).ok()
 }
 
 /// Lists who is in the container's groups, those beneath included.
@@ -209,6 +250,39 @@ mod tests {
             ]
         );
         assert_eq!(parse(text, b"").count(), 0);
+        // Part of another name is no name.
+        assert_eq!(parse(text, b"abc12").count(), 0);
+        assert_eq!(parse(text, b"docker").count(), 2);
+        let of = |path: &'static str, id: &str| own_part(path.as_bytes(), id.as_bytes());
+        for (path, own) in [
+            ("/default/one", Some("/default/one")),
+            ("/default/one/one", Some("/default/one")),
+            (
+                "/a/system.slice:cri-containerd:one/x",
+                Some("/a/system.slice:cri-containerd:one"),
+            ),
+            ("/libpod-one", Some("/libpod-one")),
+            (
+                "/x/cri-containerd-one.scope",
+                Some("/x/cri-containerd-one.scope"),
+            ),
+            ("/default/lone", None),
+            ("/default/ones", None),
+            ("/", None),
+        ] {
+            assert_eq!(of(path, "one"), own.map(str::as_bytes), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_innermost_id() {
+        let (outer, inner) = ("a".repeat(64), "0b".repeat(32));
+        let text =
+            format!("1:name=systemd:/docker/{outer}\n0::/docker/{outer}/libpod-{inner}.scope\n");
+        assert_eq!(hexadecimal_id_in(text.as_bytes()), Some(inner));
+        let none = format!("0::/docker/{outer}a/x\n0::/{}\n", "A".repeat(64));
+        assert_eq!(hexadecimal_id_in(none.as_bytes()), None);
+        assert!(!is_frozen_by_any(std::process::id()));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::cgroup::{self, directories};
 use super::life::{has_ended, is_in_group_of};
 use super::maps;
 use super::mountinfo::{Mount, OverlayMount, parse, unescape};
+use super::root::parent_in;
 
 /// What is in a line of mountinfo is what was mounted, however it is escaped.
 pub fn mountinfo(data: &[u8]) {
@@ -81,11 +82,17 @@ pub fn overlay_options(data: &[u8]) {
         .sum();
     assert!(length <= data.len());
     assert!(layers().count() <= data.len());
+    if let Ok(whole) = OverlayMount::decode_whole(data) {
+        assert_eq!(whole, any);
+        assert!(!whole.lower.is_empty() && layers().all(|path| !path.is_empty()));
+        assert_eq!(whole.upper.is_some(), whole.work.is_some());
+    }
     assert_eq!(unescape(data), plain(data));
 
     // As `ovl_show_options` in `fs/overlayfs/params.c` prints what mount(2) was given.
     let mut input = Input::new(data);
-    let separate = input.u8() & 1 != 0;
+    let form = input.u8();
+    let separate = form & 1 != 0;
     let counts = (1 + input.u8() % 4, input.u8() % 3);
     let mut path = || {
         let name = input.until(0);
@@ -97,19 +104,31 @@ pub fn overlay_options(data: &[u8]) {
         upper: Some(path()),
         work: Some(path()),
         userxattr: separate,
+        uuid: false,
     };
+    let lowers = expected.lower.iter().chain(&expected.data_only);
+    // As Linux 6.5 prints them, which can be told by a colon in a name alone.
+    let as_names = form & 2 != 0 && lowers.clone().any(|path| path.contains(&b':'));
     let shown = |text: &[u8]| escaped(text, b", \t\n\\");
     let mut options = b"rw".to_vec();
-    let mut option = |key: &str, value: Vec<u8>| {
-        options.extend([b",", key.as_bytes(), b"=", &shown(&value)].concat());
+    let mut option = |key: &str, printed: Vec<u8>| {
+        options.extend([b",", key.as_bytes(), b"=", &printed].concat());
     };
     if separate {
         for lower in &expected.lower {
-            option("lowerdir+", lower.clone());
+            option("lowerdir+", shown(lower));
         }
         for data in &expected.data_only {
-            option("datadir+", data.clone());
+            option("datadir+", shown(data));
         }
+    } else if as_names {
+        let printed = |path: &Vec<u8>| escaped(path, b":, \t\n\\");
+        let lower: Vec<Vec<u8>> = expected.lower.iter().map(printed).collect();
+        let mut value = lower.join(&b':');
+        for data in &expected.data_only {
+            value.extend([b"::".to_vec(), printed(data)].concat());
+        }
+        option("lowerdir", value);
     } else {
         let listed = |paths: &[Vec<u8>], separator: &[u8]| -> Vec<u8> {
             let paths: Vec<Vec<u8>> = paths.iter().map(|path| with_backslashes(path)).collect();
@@ -120,10 +139,10 @@ pub fn overlay_options(data: &[u8]) {
             value.extend(b"::");
             value.extend(listed(&expected.data_only, b"::"));
         }
-        option("lowerdir", value);
+        option("lowerdir", shown(&value));
     }
     for (key, path) in [("upperdir", &expected.upper), ("workdir", &expected.work)] {
-        option(key, with_backslashes(path.as_ref().unwrap()));
+        option(key, shown(&with_backslashes(path.as_ref().unwrap())));
     }
     if separate {
         options.extend(b",userxattr");
@@ -143,6 +162,8 @@ pub fn process_stat(data: &[u8]) {
     let expected =
         (field(3) == b"Z" || field(3) == b"X") && (field(20) == b"0" || field(20) == b"1");
     assert_eq!(has_ended(data), expected);
+    let parent = std::str::from_utf8(field(4)).ok();
+    assert_eq!(parent_in(data), parent.and_then(|text| text.parse().ok()));
 }
 
 /// An id in the first line, then a `/proc/PID/cgroup`: only a group that is the container's, beneath the
@@ -158,7 +179,9 @@ pub fn process_cgroup(data: &[u8]) {
     for (controllers, path) in &groups {
         // The container's own: its name is in the last component.
         let last = path.rsplit(|b| *b == b'/').next().unwrap();
-        assert!(id.contains('/') || last.windows(id.len()).any(|part| part == id.as_bytes()));
+        let short = last.strip_suffix(b".scope").unwrap_or(last);
+        let ends = |last: &[u8]| last.ends_with(id.as_bytes());
+        assert!(!id.contains('/') && (ends(last) || ends(short)));
         for dir in directories(controllers, path) {
             let beneath = dir.strip_prefix(cgroup::ROOT).unwrap();
             let down =
@@ -168,9 +191,17 @@ pub fn process_cgroup(data: &[u8]) {
     }
     let named = is_in_group_of(text, &ContainerId::new(id.to_owned()));
     if let Ok(text) = std::str::from_utf8(text) {
-        assert_eq!(named, !id.is_empty() && text.contains(id));
+        let fields = text.split('\n').map(|line| line.splitn(3, ':').nth(2));
+        let mut parts = fields.flatten().flat_map(|path| path.split('/'));
+        let forms = ["", "-", ":"].map(|before| format!("{before}{id}"));
+        let is = |part: &str| part == id || forms[1..].iter().any(|form| part.ends_with(form));
+        let is_name = |part: &str| is(part) || part.strip_suffix(".scope").is_some_and(is);
+        assert_eq!(named, !id.is_empty() && parts.any(is_name));
     }
     assert!(groups.is_empty() || named);
+    if let Some(id) = cgroup::hexadecimal_id_in(text) {
+        assert!(id.len() == 64 && is_in_group_of(text, &ContainerId::new(id)));
+    }
 }
 
 /// A line of `/proc/PID/maps`: what is executable and of a file is told, under a name that leads nowhere

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use plimsoll_core::model::ContainerId;
 use rustix::io::Errno;
 
+use super::cgroup::own_part;
 use super::mountinfo::{self, Mount};
 use crate::fs::read_small_bytes;
 
@@ -44,8 +45,9 @@ pub(crate) fn life(pid: u32, id: &ContainerId) -> Life {
 
 /// Whether a `/proc/PID/cgroup` (cgroups(7)) names a container.
 pub(super) fn is_in_group_of(groups: &[u8], id: &ContainerId) -> bool {
-    let id = id.as_str().as_bytes();
-    !id.is_empty() && groups.windows(id.len()).any(|window| window == id)
+    let lines = groups.split(|b| *b == b'\n');
+    let mut paths = lines.filter_map(|line| line.splitn(3, |b| *b == b':').nth(2));
+    paths.any(|path| own_part(path, id.as_str().as_bytes()).is_some())
 }
 
 /// Whether `/proc/PID/stat` (proc_pid_stat(5)) is that of a process that ended and that nobody has

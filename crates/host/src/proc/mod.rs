@@ -7,3 +7,5 @@ pub(crate) mod fuzzing;
 pub(crate) mod life;
 pub(crate) mod maps;
 pub mod mountinfo;
+pub(crate) mod root;
+pub(crate) mod table;

@@ -55,6 +55,12 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     })
 }
 
+/// Whether a mountinfo file ends where the kernel ended it: after a whole line.
+#[must_use]
+pub fn is_whole(text: &[u8]) -> bool {
+    text.last().is_none_or(|last| *last == b'\n')
+}
+
 /// Undoes the octal escapes of the kernel's `mangle_path` and `seq_escape`.
 #[must_use]
 pub fn unescape(text: &[u8]) -> Vec<u8> {
@@ -92,27 +98,77 @@ pub struct OverlayMount {
     pub work: Option<Vec<u8>>,
     /// Whether marks are `user.overlay.*`.
     pub userxattr: bool,
+    /// Whether the mount's file system id comes from an attribute of the upper layer (`uuid=on`).
+    pub uuid: bool,
+}
+
+/// Why the options of an overlay mount do not tell its layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// They end within a value.
+    #[error("its options are cut short: they end within \"{0}\"")]
+    CutShort(&'static str),
+    /// There is no lower layer, or one without a name.
+    #[error("its options name no lower layer, or one without a path")]
+    NoLower,
+    /// An upper layer without a work directory, or the other way round, which the kernel never mounts.
+    #[error("its options name {0} alone, which is never mounted so: they are cut short")]
+    Half(&'static str),
 }
 
 impl OverlayMount {
+    /// Decodes the options of an overlay mount, and sees that they are whole.
+    ///
+    /// # Errors
+    /// [`OptionsError`] when layers are missing or a value is cut off.
+    pub fn decode_whole(super_options: &[u8]) -> Result<Self, OptionsError> {
+        if let Some(key) = cut_off(super_options) {
+            return Err(OptionsError::CutShort(key));
+        }
+        let mount = Self::decode(super_options);
+        if mount.lower.is_empty() || mount.paths().any(<[u8]>::is_empty) {
+            return Err(OptionsError::NoLower);
+        }
+        match (&mount.upper, &mount.work) {
+            (Some(_), None) => Err(OptionsError::Half("an upper layer")),
+            (None, Some(_)) => Err(OptionsError::Half("a work directory")),
+            _ => Ok(mount),
+        }
+    }
+
+    /// Returns every path that they name.
+    fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        let lowers = self.lower.iter().chain(&self.data_only);
+        let all = lowers.chain(&self.upper).chain(&self.work);
+        all.map(Vec::as_slice)
+    }
+
     /// Decodes the options of an overlay mount.
     ///
     /// Order matters (facts: kernel `fs/overlayfs/params.c`): octal escapes first, then the options
     /// are split at bare commas, then the lowers at bare colons, then backslashes go. `::` begins
     /// the data-only lowers.
+    ///
+    /// Linux 6.5 and 6.6 print `lowerdir` otherwise: as the names themselves, in which a colon is an octal
+    /// escape and a backslash is part of the name.
     #[must_use]
     pub fn decode(super_options: &[u8]) -> Self {
         let mut mount = Self::default();
-        for option in super_options.split(|b| *b == b',') {
+        for raw in super_options.split(|b| *b == b',') {
             // A comma within a path is printed as \054, so bare commas separate options.
-            let option = unescape(option);
+            let option = unescape(raw);
             let (key, value) = match option.iter().position(|b| *b == b'=') {
                 Some(at) => (&option[..at], &option[at + 1..]),
                 None => (&option[..], &b""[..]),
             };
             match key {
                 b"lowerdir" => {
-                    let mut groups = split_lowers(value).into_iter();
+                    let groups = match raw.windows(4).any(|octal| octal == b"\\072") {
+                        true => split_names(raw.get(b"lowerdir=".len()..).unwrap_or_default()),
+                        false => split_lowers(value),
+                    };
+                    let mut groups = groups.into_iter();
                     mount.lower = groups.next().unwrap_or_default();
                     mount.data_only = groups.flatten().collect();
                 }
@@ -122,11 +178,48 @@ impl OverlayMount {
                 b"upperdir" => mount.upper = Some(strip_backslashes(value)),
                 b"workdir" => mount.work = Some(strip_backslashes(value)),
                 b"userxattr" => mount.userxattr = true,
+                b"uuid" => mount.uuid = value == b"on",
                 _ => {}
             }
         }
         mount
     }
+}
+
+/// Returns the option that the options end in the middle of: within an escape, or after a separator.
+fn cut_off(options: &[u8]) -> Option<&'static str> {
+    const KEYS: [&str; 5] = ["lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir"];
+    let last = options.rsplit(|b| *b == b',').next()?;
+    let (key, value) = last.split_at(last.iter().position(|b| *b == b'=')?);
+    let key = KEYS.into_iter().find(|known| known.as_bytes() == key)?;
+    let value = value.get(1..).unwrap_or_default();
+    // An octal escape has three digits; every backslash of a name is one.
+    let after = value.iter().rev().position(|b| *b == b'\\');
+    let in_escape = after.is_some_and(|digits| digits < 3);
+    let is_escaping =
+        key != "lowerdir+" && key != "datadir+" && ends_in_backslash(&unescape(value));
+    (value.is_empty() || in_escape || is_escaping || value.ends_with(b":")).then_some(key)
+}
+
+/// Whether a value ends with a backslash that nothing follows.
+fn ends_in_backslash(value: &[u8]) -> bool {
+    value.iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1
+}
+
+/// Splits a `lowerdir` value of names in which every colon is an octal escape.
+fn split_names(value: &[u8]) -> Vec<Vec<Vec<u8>>> {
+    let mut groups = vec![Vec::new()];
+    let mut names = value.split(|b| *b == b':').peekable();
+    while let Some(name) = names.next() {
+        if let Some(group) = groups.last_mut() {
+            group.push(unescape(name));
+        }
+        // Two in a row have nothing between them.
+        if names.next_if(|next| next.is_empty()).is_some() {
+            groups.push(Vec::new());
+        }
+    }
+    groups
 }
 
 /// Splits a `lowerdir` value: groups separated by `::`, directories within a group by `:`.
@@ -166,6 +259,14 @@ fn strip_backslashes(value: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Returns the `subvolid` of a Btrfs mount's options.
+pub(crate) fn subvolume_option(options: &[u8]) -> Option<u64> {
+    let value = options
+        .split(|b| *b == b',')
+        .find_map(|option| option.strip_prefix(b"subvolid="))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +302,58 @@ mod tests {
         assert_eq!(mount.lower, [b"/x\\:y/l".to_vec()]);
         assert_eq!(mount.data_only, [b"/x\\:y/d".to_vec()]);
         assert_eq!(mount.upper.as_deref(), Some(&b"/x\\:y/u"[..]));
+    }
+
+    #[test]
+    fn names_with_colons_as_linux_6_5_prints_them() {
+        let mount = OverlayMount::decode(
+            b"rw,lowerdir=/a\\072b:/c\\134d::/data\\072::/e,upperdir=/u,workdir=/w",
+        );
+        assert_eq!(mount.lower, [b"/a:b".to_vec(), b"/c\\d".to_vec()]);
+        assert_eq!(mount.data_only, [b"/data:".to_vec(), b"/e".to_vec()]);
+    }
+
+    #[test]
+    fn options_that_are_cut_short() {
+        let whole = b"rw,lowerdir=/a\\134:b:/c,upperdir=/u\\040x,workdir=/w\\134\\134";
+        assert!(OverlayMount::decode_whole(whole).is_ok());
+        for end in 0..whole.len() {
+            let told = OverlayMount::decode_whole(&whole[..end]);
+            // Where a path ends cannot be told from the path.
+            let within_work = end > whole.len() - b"w\\134\\134".len() - 1;
+            if let Ok(mount) = told {
+                let read_only = mount.upper.is_none();
+                assert!(
+                    within_work || read_only,
+                    "{}",
+                    &String::from_utf8_lossy(&whole[..end])
+                );
+            }
+        }
+        for (options, error) in [
+            (
+                &b"rw,lowerdir=/a,upperdir=/u"[..],
+                OptionsError::Half("an upper layer"),
+            ),
+            (
+                b"rw,lowerdir=/a,upperdir=/u,workdir=",
+                OptionsError::CutShort("workdir"),
+            ),
+            (
+                b"rw,lowerdir=/a,upperdir=/u,workdir=/w\\13",
+                OptionsError::CutShort("workdir"),
+            ),
+            (b"rw,lowerdir=/a:", OptionsError::CutShort("lowerdir")),
+            (
+                b"rw,lowerdir=/a::/b\\134",
+                OptionsError::CutShort("lowerdir"),
+            ),
+            (b"rw,upperdir=/u,workdir=/w", OptionsError::NoLower),
+            (b"rw", OptionsError::NoLower),
+        ] {
+            assert_eq!(OverlayMount::decode_whole(options), Err(error));
+        }
+        assert!(is_whole(b"a line\n") && is_whole(b"") && !is_whole(b"a li"));
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! Which containers a request is about.
 
+mod by_process;
+mod look;
+
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use plimsoll_core::model::{Container, Gap, RuntimeKind, escape};
 
-use super::docker::Docker;
+pub use self::look::{Looked, runtimes};
+use super::containerd::{self, Containerd};
+use super::docker::Dockers;
 use super::overlay_mount::OverlayMount;
 use super::storage::{self, Storage};
+use super::subvolume::Subvolume;
 use super::tree::Tree;
 use super::{Runtime, RuntimeError};
 
@@ -26,6 +32,18 @@ pub struct Sources {
     pub root: Option<PathBuf>,
     /// Whether the sandboxes of pods are containers too.
     pub sandboxes: bool,
+}
+
+impl Sources {
+    /// Whether nothing narrows down where containers are looked for.
+    fn is_everything(&self) -> bool {
+        let sandboxes = self.sandboxes;
+        *self
+            == Self {
+                sandboxes,
+                ..Self::default()
+            }
+    }
 }
 
 /// Which container.
@@ -49,6 +67,10 @@ pub enum Target {
     },
     /// An overlay mount, by its mount point.
     OverlayMount(PathBuf),
+    /// The root of a process, by its number.
+    Process(u32),
+    /// A Btrfs subvolume that is a snapshot, by its path.
+    Subvolume(PathBuf),
     /// Two trees: the image's and the container's.
     Trees {
         /// The image's tree.
@@ -113,7 +135,12 @@ const RUNTIMES: &[Entry] = &[
     Entry {
         kinds: &[RuntimeKind::Docker],
         marker: "containers",
-        find: |sources, name| Ok(Rc::new(Docker::find(sources, name)?)),
+        find: |sources, name| Ok(Rc::new(Dockers::find(sources, name)?)),
+    },
+    Entry {
+        kinds: &[RuntimeKind::Containerd],
+        marker: containerd::METADATA,
+        find: |sources, _| Ok(Rc::new(Containerd::find(sources)?)),
     },
     Entry {
         kinds: &[RuntimeKind::Podman, RuntimeKind::CriO],
@@ -171,6 +198,8 @@ struct Search<'s> {
     /// What was found of each runtime, as far as it was looked for.
     outcomes: Vec<Option<Outcome>>,
     found: Vec<Found>,
+    /// Containers that are not asked for: sandboxes.
+    left_out: Vec<Container>,
     gaps: Vec<Gap>,
 }
 
@@ -183,13 +212,21 @@ pub fn containers(
     sources: &Sources,
     targets: &[Target],
 ) -> Result<(Vec<Found>, Vec<Gap>), FindError> {
-    let mut search = Search::new(sources);
+    let mut search = Search {
+        sources,
+        outcomes: vec![None; RUNTIMES.len()],
+        found: Vec::new(),
+        left_out: Vec::new(),
+        gaps: Vec::new(),
+    };
     if targets.is_empty() {
         search.all()?;
     }
     for target in targets {
         match target {
-            Target::OverlayMount(path) => search.add(Rc::new(OverlayMount::at(path)?))?,
+            Target::OverlayMount(path) => search.overlay(OverlayMount::at(path)?)?,
+            Target::Process(pid) => search.process(*pid)?,
+            Target::Subvolume(path) => search.add(Rc::new(Subvolume::at(path)?))?,
             Target::Trees { image, container } => {
                 search.add(Rc::new(Tree::new(image, container)))?;
             }
@@ -204,42 +241,7 @@ pub fn containers(
     Ok((search.found, search.gaps))
 }
 
-/// Runtimes, and why others that are there cannot be looked at.
-pub type Runtimes = (Vec<Rc<dyn Runtime>>, Vec<Gap>);
-
-/// Returns the runtimes that are to be looked at, and why others that are there cannot be.
-///
-/// # Errors
-/// [`FindError`] when one that must be there cannot be used, or there is none at all.
-pub fn runtimes(sources: &Sources) -> Result<Runtimes, FindError> {
-    let mut search = Search::new(sources);
-    let (mut found, mut absent) = (Vec::new(), Vec::new());
-    for (at, must) in asked(sources, None) {
-        match search.runtime(at, must, None)? {
-            Outcome::Here(runtime) => found.push(runtime),
-            Outcome::Absent(why) => absent.push(why),
-            Outcome::Unreadable(gap) => {
-                absent.push(gap.why.clone());
-                search.gaps.push(gap);
-            }
-        }
-    }
-    match found.is_empty() {
-        true => Err(FindError::Unavailable(absent.join("; "))),
-        false => Ok((found, search.gaps)),
-    }
-}
-
-impl<'s> Search<'s> {
-    fn new(sources: &'s Sources) -> Self {
-        Self {
-            sources,
-            outcomes: vec![None; RUNTIMES.len()],
-            found: Vec::new(),
-            gaps: Vec::new(),
-        }
-    }
-
+impl Search<'_> {
     /// Looks for a runtime, unless that was done; with `name` a container of this name is all that is
     /// asked for.
     ///
@@ -287,6 +289,9 @@ impl<'s> Search<'s> {
                 }
             }
         }
+        if self.sources.is_everything() {
+            any |= self.unclaimed()?;
+        }
         match any {
             true => Ok(()),
             false => Err(FindError::Unavailable(absent.join("; "))),
@@ -297,13 +302,12 @@ impl<'s> Search<'s> {
     fn add(&mut self, runtime: Rc<dyn Runtime>) -> Result<(), RuntimeError> {
         let (containers, unread) = runtime.containers()?;
         self.gaps.extend(unread);
-        let wanted = |container: &Container| self.sources.sandboxes || !container.is_sandbox();
-        self.found.extend(
-            containers
-                .into_iter()
-                .filter(wanted)
-                .map(|container| (Rc::clone(&runtime), container)),
-        );
+        for container in containers {
+            match container.is_sandbox() && !self.sources.sandboxes {
+                true => self.left_out.push(container),
+                false => self.found.push((Rc::clone(&runtime), container)),
+            }
+        }
         Ok(())
     }
 

@@ -105,14 +105,6 @@ pub(in crate::runtimes) fn last_two(path: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((parts.next()?, last))
 }
 
-/// Returns the `subvolid` of a Btrfs mount's options.
-pub(in crate::runtimes) fn subvolume_option(options: &[u8]) -> Option<u64> {
-    let value = options
-        .split(|b| *b == b',')
-        .find_map(|option| option.strip_prefix(b"subvolid="))?;
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
-
 /// The beginning of what a record holds, to show.
 pub(in crate::runtimes) fn excerpt(bytes: &[u8]) -> String {
     escape(bytes.get(..100).unwrap_or(bytes)).into_owned()

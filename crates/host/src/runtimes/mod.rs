@@ -3,14 +3,18 @@
 //! To add a runtime: a folder here that implements [`Runtime`], and one line in the table of
 //! [`find`].
 
+pub mod containerd;
 pub mod docker;
 pub mod find;
 mod links;
 mod lower;
 mod made;
 pub mod overlay_mount;
+pub mod process;
 pub mod storage;
+pub mod subvolume;
 pub mod tree;
+mod unclaimed;
 
 use plimsoll_core::model::{Container, ExpectedMount, Gap, RuntimePath};
 
@@ -70,6 +74,11 @@ pub trait Runtime {
     /// Returns what is looked at, for people: the runtime, and the path of what it keeps.
     fn describe(&self) -> String;
 
+    /// Returns each place where containers of it are kept, for people: the path, and who is asked about them.
+    fn places(&self) -> Vec<String> {
+        vec![self.describe()]
+    }
+
     /// Returns every container of this runtime, in any state, sorted by name, and what of its
     /// records could not be read.
     ///
@@ -92,13 +101,13 @@ pub trait Runtime {
         Ok((all, gaps))
     }
 
-    /// Returns the images that it keeps, and what of its records could not be read.
+    /// Returns the images that it keeps, none where it is no runtime, and what of its records could not be
+    /// read.
     ///
     /// # Errors
     /// [`RuntimeError`] when its records cannot be read at all.
     fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
-        let why = format!("images in {} cannot be verified yet", self.describe());
-        Ok((Vec::new(), vec![Gap::new("images", why)]))
+        Ok((Vec::new(), Vec::new()))
     }
 
     /// Finds the layers of one of its containers.

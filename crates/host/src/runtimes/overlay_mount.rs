@@ -1,22 +1,34 @@
-//! Any overlay mount, named by its mount point: the kernel's own list says where its layers lie.
+//! Any overlay mount, named by its mount point or by a process that has it as its root: the kernel's own
+//! list says where its layers lie.
 
-use std::ffi::OsStr;
+use std::cell::RefCell;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use plimsoll_core::model::{Bytes, Container, ContainerId, Gap, RuntimeKind, escape};
 
 use super::{Located, Runtime, RuntimeError};
 use crate::fs::Dir;
-use crate::layers::{Layer, LayerStack, MarkNamespace, OverlayStack, index};
-use crate::proc::mountinfo::{self, OverlayMount as Layers};
+use crate::layers::overlay::{Mounted, ReachError, Root};
+use crate::layers::{LayerStack, OverlayStack};
+use crate::proc::mountinfo::{self, Mount, OverlayMount as Layers};
 
-/// An overlay mount of this process's mount namespace.
+/// Longest time that reaching the layers of one overlay may take, where a container may hold it up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An overlay that is mounted.
 #[derive(Debug)]
 pub struct OverlayMount {
-    mount_point: PathBuf,
-    layers: Layers,
+    container: Container,
+    /// What it is, for people.
+    shown: String,
+    device: Bytes,
+    mounted: Arc<Mounted>,
+    /// The layers, from when it was looked whether they can be reached.
+    reached: RefCell<Option<OverlayStack>>,
 }
 
 impl OverlayMount {
@@ -25,110 +37,180 @@ impl OverlayMount {
     /// # Errors
     /// [`RuntimeError::Unavailable`] when there is none, or the list of mounts cannot be read.
     pub fn at(mount_point: &Path) -> Result<Self, RuntimeError> {
-        let shown = escape(mount_point.as_os_str().as_bytes()).into_owned();
+        let given = escape(mount_point.as_os_str().as_bytes()).into_owned();
         let unavailable = |why: String| RuntimeError::Unavailable(why);
         let resolved =
-            std::fs::canonicalize(mount_point).map_err(|e| unavailable(format!("{shown}: {e}")))?;
+            std::fs::canonicalize(mount_point).map_err(|e| unavailable(format!("{given}: {e}")))?;
         let text = crate::fs::read_small_bytes("/proc/self/mountinfo")
             .map_err(|e| unavailable(format!("/proc/self/mountinfo: {e}")))?;
+        if !mountinfo::is_whole(&text) {
+            return Err(unavailable("/proc/self/mountinfo is cut short".into()));
+        }
         let mount = mountinfo::parse(&text)
             .into_iter()
             .rfind(|mount| mount.mount_point.as_bytes() == resolved.as_os_str().as_bytes())
             .filter(|mount| mount.fs_type.as_bytes() == b"overlay")
             .ok_or_else(|| {
                 unavailable(format!(
-                    "no overlay is mounted at {shown}: /proc/self/mountinfo lists those that are"
+                    "no overlay is mounted at {given}: /proc/self/mountinfo lists those that are"
                 ))
             })?;
-        let layers = Layers::decode(mount.super_options.as_bytes());
+        let merged = Dir::look(&resolved)
+            .map_err(|errno| unavailable(format!("{given}: {}", std::io::Error::from(errno))))?;
+        let path = escape(resolved.as_os_str().as_bytes()).into_owned();
+        let container = Container {
+            name: Some(path.clone()),
+            ..Container::new(ContainerId::new(path.clone()), RuntimeKind::Overlay)
+        };
+        let shown = format!("the overlay at {path}");
+        let mounted = Mounted {
+            options: options(&shown, &mount)?,
+            merged,
+            mount_point: Some(resolved),
+            roots: vec![Root::Own],
+            foreign: false,
+        };
         Ok(Self {
-            mount_point: resolved,
-            layers,
+            container,
+            shown,
+            device: mount.device,
+            mounted: Arc::new(mounted),
+            reached: RefCell::default(),
         })
     }
+
+    /// Takes an overlay that is the root of `container`, which may have mounted it itself: its entry in a
+    /// list of mounts, and its root directory. `shown` says for people what it is.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] when its options are not whole, or it shows a part of an overlay.
+    pub(super) fn of(
+        container: Container,
+        shown: String,
+        mount: &Mount,
+        merged: Dir,
+        roots: Vec<Root>,
+    ) -> Result<Self, RuntimeError> {
+        let mounted = Mounted {
+            options: options(&shown, mount)?,
+            merged,
+            mount_point: None,
+            roots,
+            foreign: true,
+        };
+        Ok(Self {
+            container,
+            shown,
+            device: mount.device.clone(),
+            mounted: Arc::new(mounted),
+            reached: RefCell::default(),
+        })
+    }
+
+    /// Returns the device number of the overlay: no other one that is mounted has it.
+    pub(super) fn device(&self) -> &Bytes {
+        &self.device
+    }
+
+    /// Whether anything can be written to it.
+    pub(super) fn is_writable(&self) -> bool {
+        self.mounted.options.upper.is_some()
+    }
+
+    /// Whether its layers can be reached by the paths that it was mounted with.
+    ///
+    /// # Errors
+    /// Why not: [`RuntimeError::Unavailable`].
+    pub(super) fn reach(&self) -> Result<(), RuntimeError> {
+        let stack = self.stack()?;
+        self.reached.replace(Some(stack));
+        Ok(())
+    }
+
+    /// Whether the layers that a runtime has for it are the ones that are mounted.
+    pub(super) fn agrees(&self, stack: &LayerStack) -> bool {
+        match stack {
+            LayerStack::Overlay(stack) => self.mounted.agrees(stack).is_ok(),
+            LayerStack::Btrfs(_) | LayerStack::Plain(_) => false,
+        }
+    }
+
+    fn stack(&self) -> Result<OverlayStack, RuntimeError> {
+        if let Some(stack) = self.reached.take() {
+            return Ok(stack);
+        }
+        let reached = match self.mounted.foreign {
+            true => self.reach_in_time()?,
+            false => self.mounted.reach(),
+        };
+        reached.map_err(|error| {
+            let hint = match error {
+                ReachError::NoUpper => "",
+                _ => ": name the container by its runtime",
+            };
+            RuntimeError::Unavailable(format!("{}: {error}{hint}", self.shown))
+        })
+    }
+
+    /// Reaches layers by paths that a process in a container may have chosen, or file systems that it answers
+    /// for: they can make who follows them wait without end. Once a few did, no more are followed.
+    fn reach_in_time(&self) -> Result<Result<OverlayStack, ReachError>, RuntimeError> {
+        static IN_VAIN: AtomicUsize = AtomicUsize::new(0);
+        const IN_VAIN_MAX: usize = 3;
+        let late = || {
+            RuntimeError::Unavailable(format!(
+                "{}: its layers do not answer within {} seconds",
+                self.shown,
+                PATIENCE.as_secs()
+            ))
+        };
+        if IN_VAIN.load(Ordering::Relaxed) >= IN_VAIN_MAX {
+            return Err(late());
+        }
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let mounted = Arc::clone(&self.mounted);
+        // It ends with the program, should it wait for ever.
+        let asked = std::thread::Builder::new().spawn(move || {
+            // Nobody may be left to tell.
+            tell.send(mounted.reach()).ok();
+        });
+        asked.map_err(|e| RuntimeError::Unavailable(format!("{}: {e}", self.shown)))?;
+        told.recv_timeout(PATIENCE).map_err(|_| {
+            IN_VAIN.fetch_add(1, Ordering::Relaxed);
+            late()
+        })
+    }
+}
+
+/// Decodes the options of an overlay that `shown` is for people.
+fn options(shown: &str, mount: &Mount) -> Result<Layers, RuntimeError> {
+    if mount.root.as_bytes() != b"/" {
+        return Err(RuntimeError::Unavailable(format!(
+            "{shown} shows only {} of an overlay: give the overlay's own mount point",
+            mount.root
+        )));
+    }
+    Layers::decode_whole(mount.super_options.as_bytes()).map_err(|error| {
+        RuntimeError::Unavailable(format!(
+            "{shown}: {error}: name the container by its runtime"
+        ))
+    })
 }
 
 impl Runtime for OverlayMount {
     fn describe(&self) -> String {
-        format!(
-            "the overlay at {}",
-            Bytes::from(self.mount_point.as_os_str().as_bytes())
-        )
+        self.shown.clone()
     }
 
     fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
-        let path = self.mount_point.as_os_str().as_bytes();
-        let container = Container {
-            name: Some(escape(path).into_owned()),
-            ..Container::new(
-                ContainerId::new(escape(path).into_owned()),
-                RuntimeKind::Overlay,
-            )
-        };
-        Ok((vec![container], Vec::new()))
+        Ok((vec![self.container.clone()], Vec::new()))
     }
 
     fn locate(&self, _: &Container, _: bool) -> Result<Located, RuntimeError> {
-        let upper = self.layers.upper.as_deref().ok_or_else(|| {
-            RuntimeError::Unavailable(format!(
-                "the overlay at {} has no upper layer: nothing in it can change",
-                Bytes::from(self.mount_point.as_os_str().as_bytes())
-            ))
-        })?;
-        let open_all = |paths: &[Vec<u8>]| {
-            paths
-                .iter()
-                .map(|path| open(path))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        let stack = OverlayStack {
-            upper: open(upper)?,
-            index: match self.layers.work.as_deref() {
-                Some(work) => index(open(work)?.dir.child(b"index")).map_err(|errno| {
-                    RuntimeError::Unavailable(format!(
-                        "the index of the work directory {}: {}",
-                        escape(work),
-                        std::io::Error::from(errno)
-                    ))
-                })?,
-                None => None,
-            },
-            injected: Vec::new(),
-            injected_paths: Vec::new(),
-            image: open_all(&self.layers.lower)?
-                .into_iter()
-                .map(Arc::new)
-                .collect(),
-            data_only: open_all(&self.layers.data_only)?,
-            marks: if self.layers.userxattr {
-                MarkNamespace::User
-            } else {
-                MarkNamespace::Trusted
-            },
-        };
         Ok(Located {
-            stack: LayerStack::Overlay(stack),
+            stack: LayerStack::Overlay(self.stack()?),
             mounts: Vec::new(),
             gaps: Vec::new(),
         })
     }
-}
-
-/// Opens a layer by the path that was given when the overlay was mounted.
-fn open(path: &[u8]) -> Result<Layer, RuntimeError> {
-    let shown = escape(path);
-    if path.first() != Some(&b'/') {
-        return Err(RuntimeError::Unavailable(format!(
-            "the layer {shown} was mounted by a relative path, which does not tell where it is: name the container by its runtime"
-        )));
-    }
-    let path = Path::new(OsStr::from_bytes(path));
-    let dir = Dir::open(path).map_err(|errno| {
-        RuntimeError::Unavailable(format!("layer {shown}: {}", std::io::Error::from(errno)))
-    })?;
-    Ok(Layer {
-        dir: Arc::new(dir),
-        path: path.to_owned(),
-        diff_id: None,
-    })
 }

@@ -64,6 +64,7 @@ impl Setting {
             docker_host,
             data_root,
             root,
+            sandboxes,
         } = &self.places;
         let mut option = |name: &str, value: Option<OsString>| {
             if let Some(value) = value {
@@ -76,6 +77,9 @@ impl Setting {
         option("--root", root.as_ref().map(OsString::from));
         option("--jobs", self.jobs.map(|jobs| jobs.to_string().into()));
         option("--config", Some("/dev/null".into()));
+        if *sandboxes == Some(true) {
+            arguments.push("--sandboxes".into());
+        }
         arguments.push("--quiet".into());
         arguments
     }

@@ -175,6 +175,9 @@ fn subjects(
             argument: match (given.next(), container.runtime) {
                 (_, RuntimeKind::Docker) => format!("docker:{}", container.id).into(),
                 (Some(argument), _) => argument.clone(),
+                (None, runtime) if !runtime.has_records() && container.pid.is_some() => {
+                    format!("pid:{}", container.pid.unwrap_or_default()).into()
+                }
                 (None, runtime) => format!("{}:{}", runtime.as_str(), container.id).into(),
             },
             name: escape(container.display_name().as_bytes()).into_owned(),

@@ -157,6 +157,12 @@ impl From<LayerMeasurement> for VerifiedLayer {
     }
 }
 
+/// Returns the JSON schema of [`Images`].
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    super::schema_of::<Images>()
+}
+
 fn told(gaps: Vec<model::Gap>) -> Vec<Gap> {
     gaps.into_iter().map(|gap| Gap::new(gap, false)).collect()
 }

@@ -5,6 +5,7 @@ pub(crate) mod decode;
 pub(crate) mod fuzzing;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod memory;
+mod places;
 mod runs;
 mod search;
 

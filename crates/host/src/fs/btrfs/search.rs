@@ -15,7 +15,7 @@ use super::runs::{LAST_KEY, Run, Runs};
 use crate::fs::Dir;
 
 /// The tree of tree roots.
-const ROOT_TREE: u64 = 1;
+pub(super) const ROOT_TREE: u64 = 1;
 
 /// Bytes of items that one search may return, once there were many.
 pub(super) const BUFFER: usize = 256 << 10;
@@ -33,7 +33,7 @@ const DIRECTORY: u32 = 128;
 const ITEM_MAX: usize = 64 << 10;
 
 /// A name: the number of the directory that it is in, and itself.
-type Name = (u64, Box<[u8]>);
+pub(super) type Name = (u64, Box<[u8]>);
 
 /// A key of an item: object, type, offset.
 pub(crate) type Key = (u64, u8, u64);

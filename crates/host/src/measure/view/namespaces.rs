@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use plimsoll_core::model::{Bytes, Gap};
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::CWD;
 
-use crate::fs::read_small_bytes;
+use crate::fs::{Identity, known_identity, read_small_bytes};
 use crate::proc::life::is_gone;
 use crate::proc::mountinfo::{self, Mount};
 
@@ -74,16 +74,11 @@ fn is_root(mount: &Mount) -> bool {
 }
 
 /// Returns what a thread sees; `None` when another thread sees the same.
-fn view(thread: u32, seen: &mut HashSet<(Vec<u8>, u64, u64)>) -> std::io::Result<Option<View>> {
+fn view(thread: u32, seen: &mut HashSet<(Vec<u8>, Identity)>) -> std::io::Result<Option<View>> {
     let proc = format!("/proc/{thread}");
     let namespace = rustix::fs::readlinkat(CWD, format!("{proc}/ns/mnt"), Vec::new())?;
-    let root = rustix::fs::statx(
-        CWD,
-        format!("{proc}/root"),
-        AtFlags::empty(),
-        StatxFlags::INO | StatxFlags::MNT_ID,
-    )?;
-    if !seen.insert((namespace.into_bytes(), root.stx_mnt_id, root.stx_ino)) {
+    let root = known_identity(format!("{proc}/root").as_ref())?;
+    if !seen.insert((namespace.into_bytes(), root)) {
         return Ok(None);
     }
     let text = read_small_bytes(format!("{proc}/mountinfo"))?;

@@ -20,6 +20,8 @@ use crate::runtimes::RuntimeError;
 pub(super) struct DataRoot {
     dir: Dir,
     path: PathBuf,
+    /// The directory that it is in, when it is that of a remapped daemon.
+    beside: Option<Dir>,
     /// What of it holds for many containers.
     pub(super) memo: Memo,
 }
@@ -102,6 +104,7 @@ impl DataRoot {
         let root = Self {
             dir: dir.map_err(unreadable)?,
             path: path.to_owned(),
+            beside: None,
             memo: Memo::default(),
         };
         let mut roots = Vec::new();
@@ -110,6 +113,7 @@ impl DataRoot {
                 roots.push(Self {
                     dir: root.dir.child(&name).map_err(unreadable)?,
                     path: root.path.join(std::ffi::OsStr::from_bytes(&name)),
+                    beside: Some(root.open(".").map_err(unreadable)?),
                     memo: Memo::default(),
                 });
             }
@@ -205,6 +209,14 @@ impl DataRoot {
     /// [`RecordError::Broken`] with the path, also when it is missing.
     pub(super) fn need_record(&self, relative: &str) -> Result<Vec<u8>, RecordError> {
         self.read(relative).map_err(|error| error.of(relative))
+    }
+
+    /// Opens a directory in the one that it is in, without following a link.
+    pub(super) fn open_beside(&self, relative: &str) -> Result<Dir, Errno> {
+        match &self.beside {
+            Some(beside) => beside.open_beneath(relative.as_bytes()),
+            None => Err(Errno::NOENT),
+        }
     }
 
     /// Returns what a directory at its top is.

@@ -14,6 +14,7 @@ use plimsoll_core::model::{Digest, ExpectedSource, RootPath, RuntimePathKind, St
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
+use super::daemons::hints;
 use super::disk::{self, RecordError, container_id, is_remapped};
 use super::injected::made_by_runtime;
 use super::layerdb::digest;
@@ -21,8 +22,9 @@ use super::live::{self, ApiError, Info, Inspected, Listed};
 use super::locate::Driver;
 use super::mounts;
 use super::record::{DaemonConfig, HostConfig, ImageConfig, MountPoint, Record};
+use crate::proc::mountinfo::subvolume_option;
 use crate::runtimes::links::{LINKS_MAX, lead};
-use crate::runtimes::lower::{LayerName, excerpt, layer_of, subvolume_option};
+use crate::runtimes::lower::{LayerName, excerpt, layer_of};
 use crate::runtimes::made::MADE_MAX;
 
 /// A `config.v2.json`, a NUL byte and a `hostconfig.json`: what they let Docker make is paths that can be,
@@ -85,6 +87,31 @@ pub fn docker_record(data: &[u8]) {
             assert!(named || told, "{source:?}");
         }
     }
+}
+
+/// The command line of a daemon: hints of whole paths, and what was given is found in whatever form it was.
+pub fn dockerd_arguments(data: &[u8]) {
+    let found = hints(data);
+    let paths = [&found.data_root, &found.config].into_iter().flatten();
+    assert!(paths.clone().all(|path| path.is_absolute()));
+    let hosts: usize = found.hosts.iter().map(String::len).sum();
+    let paths: usize = paths.map(|path| path.as_os_str().len()).sum();
+    assert!(paths + hosts <= data.len());
+
+    let mut input = Input::new(data);
+    let form = input.u8();
+    let [root, file] = [(); 2].map(|()| std::str::from_utf8(input.until(0)).ok());
+    let (Some(root), Some(file)) = (root, file) else {
+        return;
+    };
+    let line = match form % 3 {
+        0 => format!("dockerd\0--data-root=/{root}\0--config-file=/{file}\0"),
+        1 => format!("/usr/bin/dockerd\0--config-file\0/{file}\0--data-root\0/{root}\0"),
+        _ => format!("dockerd\0-g/{root}\0-D\0--config-file\0/{file}"),
+    };
+    let found = hints(line.as_bytes());
+    assert_eq!(found.config, Some(format!("/{file}").into()));
+    assert_eq!(found.data_root, Some(format!("/{root}").into()));
 }
 
 /// Everything else that Docker writes as JSON.

@@ -132,6 +132,7 @@ fn layer(
         diff_id,
         files,
         form,
+        root_mode: None,
         records: TarSplit {
             dir: root.need(dir)?,
             name: RECORDS.into(),

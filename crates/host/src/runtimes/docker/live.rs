@@ -3,6 +3,7 @@
 //! Only a cross-check and a help in finding the data root: every answer may be missing, late or
 //! wrong, and none of them takes the place of what is on disk.
 
+use std::cell::Cell;
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
@@ -26,6 +27,10 @@ const HEADERS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Api {
     socket: PathBuf,
+    /// Longest time that one question may take.
+    patience: Duration,
+    /// Whether it let a question wait in vain: then it is asked no more.
+    silent: Cell<bool>,
 }
 
 /// Why the daemon's answer cannot be used.
@@ -136,6 +141,8 @@ impl Api {
     pub(super) fn new(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
+            patience: PATIENCE,
+            silent: Cell::new(false),
         }
     }
 
@@ -189,7 +196,7 @@ impl Api {
                 }
                 ErrorKind::TimedOut | ErrorKind::WouldBlock => format!(
                     "no answer from {socket} within {} seconds: mend the daemon, {disk}",
-                    PATIENCE.as_secs()
+                    self.patience.as_secs()
                 ),
                 _ => format!("{socket}: {e}: give the daemon's socket with --docker-host, {disk}"),
             },
@@ -203,7 +210,17 @@ impl Api {
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
-        let answer = self.exchange(path)?;
+        use std::io::ErrorKind;
+        if self.silent.get() {
+            return Err(ApiError::Io(ErrorKind::TimedOut.into()));
+        }
+        let answer = self.exchange(path);
+        if let Err(ApiError::Io(e)) = &answer
+            && matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+        {
+            self.silent.set(true);
+        }
+        let answer = answer?;
         let (status, body) = parse(&answer)?;
         if status != 200 {
             let message = serde_json::from_slice::<Complaint>(body)
@@ -220,9 +237,9 @@ impl Api {
     /// Sends one request and returns the whole answer. HTTP/1.0: the daemon closes the connection
     /// after it, and neither chunks nor compresses it.
     fn exchange(&self, path: &str) -> Result<Vec<u8>, ApiError> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let deadline = Instant::now() + self.patience;
+        let mut stream = connect(&self.socket, self.patience)?;
+        stream.set_write_timeout(Some(self.patience))?;
         write!(stream, "GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n")?;
         let mut answer = Vec::new();
         let mut buffer = vec![0; 64 << 10];
@@ -243,6 +260,18 @@ impl Api {
             }
         }
     }
+}
+
+/// Connects to a socket: a daemon that hangs takes up no connection, and once its queue is full connecting
+/// waits, here for no longer than `patience`.
+fn connect(socket: &Path, patience: Duration) -> std::io::Result<UnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+    let address = SocketAddrUnix::new(socket)?;
+    let flags = SocketFlags::CLOEXEC;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(patience))?;
+    rustix::net::connect(&fd, &address)?;
+    Ok(UnixStream::from(fd))
 }
 
 /// Splits an answer into its status and its body, and sees that nothing of the body is missing.
@@ -312,6 +341,27 @@ mod tests {
             parse(b"HTTP/1.0 404 Not Found\r\nApi-Version: 1.41\r\n\r\n{\"message\":\"No such\"}")
                 .unwrap();
         assert_eq!((status, body), (404, &b"{\"message\":\"No such\"}"[..]));
+    }
+
+    /// One whose queue is full, as that of a daemon that was stopped.
+    #[test]
+    fn a_socket_that_takes_nobody() {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&listener, 0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        let mut api = Api::new(&path);
+        api.patience = Duration::from_secs(1);
+        let error = api.info().unwrap_err();
+        let told = api.explain(&error);
+        assert!(told.contains("within 1 seconds"), "{told}");
+        // It is not waited for a second time.
+        let start = Instant::now();
+        assert!(api.list().is_err() && !api.has("web"));
+        assert!(start.elapsed() < api.patience);
     }
 
     #[test]

@@ -18,10 +18,10 @@ use crate::layers::{
     Subvolume, index,
 };
 use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount};
+use crate::proc::mountinfo::{Mount, OverlayMount, subvolume_option};
 use crate::runtimes::Located;
 use crate::runtimes::links::{followed, followed_mounts};
-use crate::runtimes::lower::{self, LayerName, excerpt, last_two, subvolume_option};
+use crate::runtimes::lower::{self, LayerName, excerpt, last_two};
 
 /// A storage driver that keeps its layers in a way that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,9 @@
-//! Docker Engine with its classic storage drivers.
+//! Docker Engine, with its classic storage drivers and with the containerd image store.
 //!
 //! What is on disk is the source: it covers every state, with the daemon alive or dead. The process
 //! table and the daemon are held against it, and what they contradict is a gap.
 
+mod daemons;
 mod disk;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -14,20 +15,26 @@ mod locate;
 mod memo;
 mod mounts;
 mod names;
+mod presence;
 mod record;
+mod several;
+mod snapshots;
 mod source;
 mod state;
 
 use std::rc::Rc;
 
 use plimsoll_core::model::{
-    Container, ContainerId, DiffId, Gap, Image, RuntimeKind, RuntimePath, State, escape,
+    Container, ContainerId, DiffId, ExpectedMount, Gap, Image, RuntimeKind, RuntimePath, escape,
 };
 
 use self::disk::{DataRoot, RecordError};
 use self::live::ApiError;
 use self::locate::{Driver, Wanted};
+use self::presence::Presence;
 use self::record::{HostConfig, Record};
+pub use self::several::Dockers;
+use self::snapshots::{Snapshots, Storage};
 use self::source::{Daemon, Source};
 use super::find::Sources;
 use super::lower::excerpt;
@@ -39,6 +46,7 @@ use crate::layers::stored::StoredImage;
 #[derive(Debug)]
 pub struct Docker {
     source: Source,
+    snapshots: Snapshots,
 }
 
 impl Docker {
@@ -54,7 +62,11 @@ impl Docker {
     /// [`RuntimeError::Unavailable`] when its data root cannot be used, or a socket that was given does
     /// not answer; the text says the way out.
     pub fn find(sources: &Sources, name: Option<&str>) -> Result<Self, RuntimeError> {
-        source::find(sources, name).map(|source| Self { source })
+        let source = source::find(sources, name)?;
+        Ok(Self {
+            snapshots: Snapshots::of(sources.root.as_deref()),
+            source,
+        })
     }
 
     /// Reads one container, or nothing when it went away meanwhile.
@@ -73,12 +85,15 @@ impl Docker {
         };
         let known = state::known(&record, id, self.source.local);
         gaps.extend(known.gap);
-        let layers = match Driver::parse(&record.driver) {
-            // Told again, and more exactly, when the container is located.
-            Some(driver) => {
-                layers(root, driver, id, &record).map_or_else(|_| Vec::new(), |l| l.ids.to_vec())
+        // Told again, and more exactly, when the container is located.
+        let (image, layers) = match Storage::of(&record) {
+            Storage::Graph(driver) => {
+                let layers = layers(root, driver, id, &record);
+                let layers = layers.map_or_else(|_| Vec::new(), |l| l.ids.to_vec());
+                (record.image_id(), layers)
             }
-            None => Vec::new(),
+            // There the record names another thing than the configuration.
+            Storage::Snapshots(of) => self.snapshots.image(root, id, of, &record),
         };
         let name = bare(&record.name);
         let config = record.config.as_ref();
@@ -90,8 +105,7 @@ impl Docker {
                     .map(|config| config.image.as_str())
                     .filter(|reference| !reference.is_empty())
                     .map(Into::into),
-                // With the containerd store the record names another thing than the configuration.
-                id: Driver::parse(&record.driver).and_then(|_| record.image_id()),
+                id: image,
                 manifest: record.manifest.as_ref().map(|manifest| manifest.digest),
                 layers,
             },
@@ -101,54 +115,10 @@ impl Docker {
         Ok(Some((container, record)))
     }
 
-    /// Whether a container's record is the one that it was compared by, and its layers are known: then it
-    /// was not being removed.
-    fn is_as_compared(&self, id: &ContainerId) -> bool {
-        self.source.roots.iter().any(|root| {
-            root.record_as_read(id).is_some_and(|record| {
-                !matches!(record.state.state(), State::Removing | State::Dead)
-                    && Driver::parse(&record.driver)
-                        .is_none_or(|driver| layerdb::has_mount(root, driver.as_str(), id))
-            })
-        })
-    }
-
-    /// Looks whether a container is still there, record and layers.
-    ///
-    /// Docker writes down that a container is dead before it takes the layers away, and takes the
-    /// layers away before the record (moby `daemon/delete.go`, `cleanupContainer`).
-    fn presence(&self, id: &ContainerId) -> Presence {
-        let broken = |error| match error {
-            RecordError::Absent => Presence::Leaving,
-            RecordError::Broken(why) => Presence::Unknown(why),
-        };
-        let root = match self.root_of(id) {
-            Ok(root) => root,
-            Err(RuntimeError::Gone) => return Presence::Leaving,
-            Err(error) => return Presence::Unknown(error.to_string()),
-        };
-        let record = match root.record(id) {
-            Ok(record) => record,
-            Err(error) => return broken(error),
-        };
-        if matches!(record.state.state(), State::Removing | State::Dead) {
-            return Presence::Leaving;
-        }
-        let Some(driver) = Driver::parse(&record.driver) else {
-            return Presence::Here;
-        };
-        match layerdb::mount_name(root, driver.as_str(), id) {
-            Ok(_) => Presence::Here,
-            // Gone since the record was read, or missing from a container that is not being removed.
-            Err(RecordError::Absent) => match root.record(id) {
-                Ok(record) if !matches!(record.state.state(), State::Removing | State::Dead) => {
-                    Presence::Unknown("the layer database does not have it".into())
-                }
-                Ok(_) => Presence::Leaving,
-                Err(error) => broken(error),
-            },
-            Err(error) => broken(error),
-        }
+    /// Whether a container of this id has a record here.
+    fn has(&self, id: &ContainerId) -> bool {
+        let mut roots = self.source.roots.iter();
+        roots.any(|root| root.has(id).is_ok_and(|has| has))
     }
 
     /// Returns the data root that holds a container.
@@ -264,6 +234,15 @@ impl Runtime for Docker {
         format!("docker ({})", paths.join(", "))
     }
 
+    fn places(&self) -> Vec<String> {
+        let asked = match &self.source.daemon {
+            Some(daemon) => format!("asked at {}", daemon.api.shown()),
+            None if self.source.local => "by its records alone: no daemon is asked".into(),
+            None => "by its records alone".into(),
+        };
+        vec![format!("{}, {asked}", self.describe())]
+    }
+
     fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
         let mut gaps = self.source.gaps.clone();
         let mut found = Vec::new();
@@ -309,11 +288,17 @@ impl Runtime for Docker {
             Presence::Here | Presence::Unknown(_) => inconsistent(error),
         };
         let record = root.record(id).map_err(failed)?;
-        let driver = Driver::parse(&record.driver)
-            .filter(|driver| plain || *driver != Driver::Vfs)
-            .ok_or_else(|| RuntimeError::UnsupportedDriver {
-                driver: escape(record.driver.as_bytes()).into_owned(),
-            })?;
+        let driver = match Storage::of(&record) {
+            Storage::Graph(driver) if plain || driver != Driver::Vfs => driver,
+            Storage::Graph(driver) => {
+                return Err(RuntimeError::UnsupportedDriver {
+                    driver: driver.as_str().into(),
+                });
+            }
+            Storage::Snapshots(of) => {
+                return self.in_snapshots(root, container, of, &record, plain);
+            }
+        };
         let layers = layers(root, driver, id, &record).map_err(failed)?;
         let mount =
             layerdb::mount_layers(root, driver.as_str(), id, &layers.ids).map_err(failed)?;
@@ -323,13 +308,7 @@ impl Runtime for Docker {
             root,
             layers: &mount,
             pid,
-            mounts: match pid {
-                Some(_) => {
-                    let host = host_config(root, id, &mut gaps);
-                    mounts::expected(root.path(), &record, &host)
-                }
-                None => Vec::new(),
-            },
+            mounts: expected_mounts(root, id, &record, pid, &mut gaps),
         };
         let mut located = locate::locate(driver, &wanted).map_err(failed)?;
         located.gaps.extend(gaps);
@@ -379,17 +358,6 @@ impl Runtime for Docker {
     }
 }
 
-/// Whether a container is (still) there.
-#[derive(Debug)]
-enum Presence {
-    /// It is.
-    Here,
-    /// It is gone, or being removed: its layers may be there in part.
-    Leaving,
-    /// Its records do not tell, and why.
-    Unknown(String),
-}
-
 /// An image's layers, and what is wrong with how they are known.
 struct Layers {
     ids: Rc<[DiffId]>,
@@ -428,6 +396,21 @@ fn layers(
         ids,
         gap: Some(gap),
     })
+}
+
+/// Returns the mounts of a container while it runs.
+fn expected_mounts(
+    root: &DataRoot,
+    id: &ContainerId,
+    record: &Record,
+    pid: Option<u32>,
+    gaps: &mut Vec<Gap>,
+) -> Vec<ExpectedMount> {
+    if pid.is_none() {
+        return Vec::new();
+    }
+    let host = host_config(root, id, gaps);
+    mounts::expected(root.path(), record, &host)
 }
 
 /// Returns what the host was asked to do for a container; what cannot be read of it is a gap.

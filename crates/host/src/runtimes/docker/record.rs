@@ -196,12 +196,20 @@ pub(super) struct DaemonConfig {
     /// The name of `data-root` before Docker 17.05.
     #[serde(default)]
     graph: Option<String>,
+    /// Where the daemon listens.
+    #[serde(default)]
+    hosts: Vec<String>,
 }
 
 impl DaemonConfig {
     /// Returns where the daemon was told to keep its data.
     pub(super) fn data_root(&self) -> Option<&str> {
         self.data_root.as_deref().or(self.graph.as_deref())
+    }
+
+    /// Returns where the daemon was told to listen.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().map(String::as_str)
     }
 }
 

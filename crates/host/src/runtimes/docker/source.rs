@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use plimsoll_core::model::{Bytes, Gap, escape};
 
+use super::daemons::Hints;
 use super::disk::{DataRoot, RecordError, parse};
 use super::live::{Api, ApiError, Inspected};
 use super::record::DaemonConfig;
@@ -97,12 +98,12 @@ pub(super) fn find(sources: &Sources, name: Option<&str>) -> Result<Source, Runt
             Some(daemon)
         }
         (None, Some(_)) => None,
-        (None, None) => ask_default(name, &mut gaps),
+        (None, None) => ask_if_there(Path::new(DEFAULT_SOCKET), name, &mut gaps),
     };
     let path = match (&sources.data_root, &daemon) {
         (Some(path), _) => path.clone(),
         (None, Some(daemon)) => daemon.data_root.clone(),
-        (None, None) => configured(Path::new("/"))?,
+        (None, None) => configured(Path::new("/"), Path::new(DAEMON_CONFIG))?.1,
     };
     let roots = match path == Path::new("/").join(DEFAULT_DATA_ROOT) && daemon.is_none() {
         true => DataRoot::open_all(&path)?,
@@ -133,11 +134,11 @@ pub(super) fn find(sources: &Sources, name: Option<&str>) -> Result<Source, Runt
     })
 }
 
-/// Asks the daemon behind the default socket. Without a socket, or with nobody behind it, the disk
+/// Asks the daemon behind a socket that nobody named. Without a socket, or with nobody behind it, the disk
 /// tells all there is; a daemon that does not answer well is something that could not be seen.
-fn ask_default(name: Option<&str>, gaps: &mut Vec<Gap>) -> Option<Daemon> {
+fn ask_if_there(socket: &Path, name: Option<&str>, gaps: &mut Vec<Gap>) -> Option<Daemon> {
     use std::io::ErrorKind;
-    match Daemon::ask(Api::new(Path::new(DEFAULT_SOCKET)), name) {
+    match Daemon::ask(Api::new(socket), name) {
         Ok(daemon) => Some(daemon),
         Err((_, ApiError::Io(e)))
             if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
@@ -145,7 +146,7 @@ fn ask_default(name: Option<&str>, gaps: &mut Vec<Gap>) -> Option<Daemon> {
             None
         }
         Err((api, error)) => {
-            gaps.push(Gap::new(DEFAULT_SOCKET, api.explain(&error)));
+            gaps.push(Gap::new(api.shown().as_str(), api.explain(&error)));
             None
         }
     }
@@ -156,7 +157,7 @@ fn offline(disk: &Path, data_root: Option<&Path>) -> Result<Source, RuntimeError
     let roots = match data_root {
         Some(path) => DataRoot::open_all(path)?,
         None => {
-            let path = configured(disk)?;
+            let (_, path) = configured(disk, Path::new(DAEMON_CONFIG))?;
             // Beneath the disk with no link followed: a link of the disk must not lead to this
             // machine's own data root.
             let beneath = path.strip_prefix(disk).unwrap_or(&path);
@@ -177,15 +178,15 @@ fn offline(disk: &Path, data_root: Option<&Path>) -> Result<Source, RuntimeError
     })
 }
 
-/// Returns the data root that the daemon's configuration on `disk` names, or the default.
-fn configured(disk: &Path) -> Result<PathBuf, RuntimeError> {
-    let config = disk.join(DAEMON_CONFIG);
+/// Returns a daemon's configuration on `disk`, and the data root that it names, or the default.
+fn configured(disk: &Path, file: &Path) -> Result<(DaemonConfig, PathBuf), RuntimeError> {
+    let config = disk.join(file);
     let bytes = if disk == Path::new("/") {
         read_small_bytes(&config)
     } else {
         Dir::open(disk)
             .map_err(std::io::Error::from)
-            .and_then(|dir| dir.read_file(DAEMON_CONFIG.as_bytes(), RECORD_LIMIT))
+            .and_then(|dir| dir.read_file(file.as_os_str().as_bytes(), RECORD_LIMIT))
     };
     let config: DaemonConfig = match bytes {
         Ok(bytes) => parse(&bytes),
@@ -203,11 +204,83 @@ fn configured(disk: &Path) -> Result<PathBuf, RuntimeError> {
         ))
     })?;
     let path = config.data_root().unwrap_or(DEFAULT_DATA_ROOT);
-    Ok(disk.join(path.trim_start_matches('/')))
+    let path = disk.join(path.trim_start_matches('/'));
+    Ok((config, path))
+}
+
+/// A daemon that runs: where it listens and keeps its data, by its command line and its configuration.
+#[derive(Debug)]
+pub(super) struct Running {
+    socket: PathBuf,
+    data_root: PathBuf,
+}
+
+impl Running {
+    /// Reads the configuration that a command line names.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] when it cannot be read.
+    pub(super) fn of(hints: &Hints) -> Result<Self, RuntimeError> {
+        let file = hints.config.as_deref().unwrap_or(Path::new(DAEMON_CONFIG));
+        let (config, configured) = configured(Path::new("/"), file)?;
+        let hosts = hints.hosts.iter().map(String::as_str).chain(config.hosts());
+        let socket = hosts
+            .filter_map(|host| host.strip_prefix("unix://"))
+            .find(|path| path.starts_with('/'))
+            .unwrap_or(DEFAULT_SOCKET);
+        Ok(Self {
+            socket: socket.into(),
+            data_root: hints.data_root.clone().unwrap_or(configured),
+        })
+    }
+
+    /// Whether everything that it could tell is known by the Docker that the defaults lead to.
+    pub(super) fn is(&self, first: &Source) -> bool {
+        let mut roots = first.roots.iter();
+        roots.any(|root| same_place(root.path(), &self.data_root))
+            && (first.daemon.is_some() || same_place(&self.socket, Path::new(DEFAULT_SOCKET)))
+    }
+
+    /// Asks it.
+    pub(super) fn ask(self) -> Asked {
+        let mut gaps = Vec::new();
+        Asked {
+            daemon: ask_if_there(&self.socket, None, &mut gaps),
+            data_root: self.data_root,
+            gaps,
+        }
+    }
+}
+
+/// A daemon that runs, once it was asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    daemon: Option<Daemon>,
+    /// Its data root, unless it says otherwise itself.
+    data_root: PathBuf,
+    gaps: Vec<Gap>,
+}
+
+impl Asked {
+    /// Opens its data root.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] when there is none.
+    pub(super) fn open(self) -> Result<Source, RuntimeError> {
+        let told = self.daemon.as_ref().map(|daemon| &daemon.data_root);
+        let roots = DataRoot::open_all(told.unwrap_or(&self.data_root))
+            .map_err(RuntimeError::of_what_must_be)?;
+        Ok(Source {
+            roots,
+            daemon: self.daemon,
+            local: true,
+            gaps: self.gaps,
+        })
+    }
 }
 
 /// Whether two paths lead to one place.
-fn same_place(a: &Path, b: &Path) -> bool {
+pub(super) fn same_place(a: &Path, b: &Path) -> bool {
     a == b
         || matches!(
             (std::fs::canonicalize(a), std::fs::canonicalize(b)),

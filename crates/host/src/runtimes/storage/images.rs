@@ -105,6 +105,8 @@ fn layers(
                     diff_id: *diff_id,
                     files: Arc::new(files),
                     form,
+                    // `storage/drivers/overlay/overlay.go`, `defaultPerms`.
+                    root_mode: (store.driver == "overlay").then_some(0o555),
                     records,
                     size,
                 })

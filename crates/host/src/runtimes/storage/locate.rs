@@ -16,9 +16,9 @@ use crate::layers::{
     BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume, index,
 };
 use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount};
+use crate::proc::mountinfo::{Mount, OverlayMount, subvolume_option};
 use crate::runtimes::links::followed_mounts;
-use crate::runtimes::lower::{self, excerpt, last_two, subvolume_option};
+use crate::runtimes::lower::{self, excerpt, last_two};
 use crate::runtimes::{Located, RuntimeError};
 
 /// Which directories of one layer the overlay driver stacks at most: `diff`, and `diff1` and so on that
