@@ -242,6 +242,24 @@ impl Podman {
         std::fs::remove_file(tar).expect("tar file");
     }
 
+    /// Makes an image by a Dockerfile, a layer for each of its lines.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn build(&self, name: &str, dockerfile: &str) {
+        let context = tempfile::tempdir_in(self.dir.path()).expect("build context");
+        std::fs::write(context.path().join("Dockerfile"), dockerfile).expect("Dockerfile");
+        let context = context.path().display().to_string();
+        self.podman(&[
+            "build",
+            "--network=none",
+            "--layers",
+            "--tag",
+            name,
+            &context,
+        ]);
+    }
+
     /// Creates a container without a network and starts it.
     ///
     /// # Panics

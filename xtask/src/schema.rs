@@ -1,32 +1,40 @@
-//! The committed JSON schema of the report.
+//! The committed JSON schemas of the report and of what `image verify` writes.
 
 use std::path::Path;
 
 use plimsoll_core::report::v1;
 
-const PLACE: &str = "docs/reference/report.schema.json";
+/// Where each lies, and how it is made.
+const SCHEMAS: &[(&str, fn() -> schemars::Schema)] = &[
+    ("docs/reference/report.schema.json", v1::schema),
+    ("docs/reference/images.schema.json", v1::images::schema),
+];
 
-fn generated() -> Result<String, Vec<String>> {
-    let text = serde_json::to_string_pretty(&v1::schema());
+fn generated(schema: fn() -> schemars::Schema) -> Result<String, Vec<String>> {
+    let text = serde_json::to_string_pretty(&schema());
     text.map(|text| text + "\n")
         .map_err(|error| vec![error.to_string()])
 }
 
-/// Writes the schema where it is committed.
+/// Writes the schemas where they are committed.
 pub(crate) fn write(root: &Path) -> Result<(), Vec<String>> {
-    let path = root.join(PLACE);
-    std::fs::write(&path, generated()?).map_err(|error| vec![format!("{PLACE}: {error}")])
+    for (place, schema) in SCHEMAS {
+        std::fs::write(root.join(place), generated(*schema)?)
+            .map_err(|error| vec![format!("{place}: {error}")])?;
+    }
+    Ok(())
 }
 
-/// Fails when the committed schema is not the generated one.
+/// Fails when a committed schema is not the generated one.
 pub(crate) fn check(root: &Path) -> Result<(), Vec<String>> {
-    let committed = std::fs::read_to_string(root.join(PLACE))
-        .map_err(|error| vec![format!("{PLACE}: {error}")])?;
-    if committed == generated()? {
-        Ok(())
-    } else {
-        Err(vec![format!("{PLACE} is stale: run cargo xtask schema")])
+    for (place, schema) in SCHEMAS {
+        let committed = std::fs::read_to_string(root.join(place))
+            .map_err(|error| vec![format!("{place}: {error}")])?;
+        if committed != generated(*schema)? {
+            return Err(vec![format!("{place} is stale: run cargo xtask schema")]);
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! The command line.
 
+mod image;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use serde::Deserialize;
+
+pub(crate) use self::image::{ImageCommand, VerifyArgs};
 
 /// The meaning of the exit codes: a public promise, as in diff(1).
 macro_rules! exit_codes {
@@ -119,6 +123,9 @@ pub(crate) enum Command {
         after_help = "Exit codes:\n  0  every container is listed, and its layers are found\n  2  something could not be found, or the run could not be done"
     )]
     List(ListArgs),
+    /// Prove that the layers of images lie on disk as their digests say
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Tell what can be seen on this host, what is missing, and the remedy
     #[command(after_help = "Exit codes:\n  0  everything is there\n  2  something is missing")]
     Doctor(DoctorArgs),

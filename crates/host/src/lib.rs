@@ -13,6 +13,7 @@ mod freeze;
 pub mod fs;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub mod image;
 pub mod inspect;
 pub mod layers;
 pub mod measure;

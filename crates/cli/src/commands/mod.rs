@@ -7,6 +7,7 @@ mod completions;
 mod demo;
 mod diff;
 mod doctor;
+mod image;
 mod interrupts;
 mod list;
 mod look;
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: Cli, talk: &Talk) -> Result<u8, CliError> {
     match cli.command {
         Command::Check(args) => check::run(args, config, talk),
         Command::Diff(args) => diff::run(args, config, talk),
+        Command::Image(command) => image::run(command, config, talk),
         Command::List(args) => list::run(&args, config),
         Command::Doctor(args) => doctor::run(args, config, talk),
         Command::Demo(args) => demo::run(&args, talk),

@@ -6,6 +6,7 @@ mod code;
 mod container;
 mod coverage;
 mod digest;
+mod layer;
 mod measurement;
 mod mount;
 mod path;
@@ -18,6 +19,7 @@ pub use container::{
 };
 pub use coverage::Gap;
 pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, ImageId};
+pub use layer::{ImageMeasurement, LayerMeasurement};
 pub use measurement::{Baseline, Cost, EngineKind, LayerTrust, Measurement};
 pub use mount::{ExpectedMount, ExpectedSource, Mount, MountOrigin};
 pub use path::{PathError, RootPath};

@@ -1,5 +1,7 @@
 //! Version 1 of the report.
 
+pub mod images;
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
@@ -297,10 +299,14 @@ pub fn exit_code(summary: Summary, gaps: &[Gap]) -> u8 {
 /// Returns the JSON schema of [`Report`].
 #[must_use]
 pub fn schema() -> Schema {
+    schema_of::<Report>()
+}
+
+fn schema_of<T: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12()
         .for_serialize()
         .into_generator()
-        .into_root_schema_for::<Report>()
+        .into_root_schema_for::<T>()
 }
 
 #[cfg(test)]

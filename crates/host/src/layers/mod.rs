@@ -7,6 +7,7 @@
 pub mod btrfs;
 pub mod overlay;
 pub mod snapshot;
+pub mod stored;
 
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;

@@ -49,7 +49,7 @@ fn name_bytes(change: &Change) -> usize {
 
 /// Collects an [`Outcome`], and counts what goes beyond the limits.
 #[derive(Debug)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     outcome: Outcome,
     limits: Limits,
     name_bytes: usize,
@@ -59,7 +59,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             outcome: Outcome::default(),
             limits,
@@ -70,7 +70,7 @@ impl Recorder {
         }
     }
 
-    pub(super) fn change(&mut self, change: Change) {
+    pub(crate) fn change(&mut self, change: Change) {
         let length = name_bytes(&change);
         if self.outcome.changes.len() >= self.limits.max_changes
             || self.name_bytes + length > MAX_NAME_BYTES
@@ -82,7 +82,7 @@ impl Recorder {
         }
     }
 
-    pub(super) fn gap(&mut self, gap: Gap) {
+    pub(crate) fn gap(&mut self, gap: Gap) {
         self.gap_bytes += gap.what.as_bytes().len();
         if self.outcome.gaps.len() >= MAX_GAPS || self.gap_bytes > MAX_GAP_BYTES {
             self.gaps_omitted += 1;
@@ -91,12 +91,12 @@ impl Recorder {
         }
     }
 
-    pub(super) fn identical_copy(&mut self) {
+    pub(crate) fn identical_copy(&mut self) {
         self.outcome.identical_copies += 1;
     }
 
     /// Returns what was found, sorted by path, with one gap for what went beyond the limits.
-    pub(super) fn finish(mut self) -> Outcome {
+    pub(crate) fn finish(mut self) -> Outcome {
         self.outcome.changes.sort_by(|a, b| a.path.cmp(&b.path));
         self.outcome.changes.dedup_by(|b, a| a.path == b.path);
         if self.changes_omitted > 0 {

@@ -92,6 +92,14 @@ pub enum FindError {
         /// Where it was looked for, for people.
         searched: String,
     },
+    /// No image has this name or id.
+    #[error("no image \"{target}\" in {searched}")]
+    NoImage {
+        /// What was asked for, escaped.
+        target: String,
+        /// Where it was looked for, for people.
+        searched: String,
+    },
     /// Several containers have this name, or ids that begin so.
     #[error(
         "\"{target}\" is ambiguous, it could be {candidates}: give more of the id, or the name"

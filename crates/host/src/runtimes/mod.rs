@@ -19,6 +19,7 @@ mod unclaimed;
 use plimsoll_core::model::{Container, ExpectedMount, Gap, RuntimePath};
 
 use crate::layers::LayerStack;
+use crate::layers::stored::StoredImage;
 
 /// Why a runtime could not be asked, or a container not be located.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +99,15 @@ pub trait Runtime {
             false => !name.is_empty() && container.id.as_str().starts_with(name),
         });
         Ok((all, gaps))
+    }
+
+    /// Returns the images that it keeps, none where it is no runtime, and what of its records could not be
+    /// read.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when its records cannot be read at all.
+    fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
+        Ok((Vec::new(), Vec::new()))
     }
 
     /// Finds the layers of one of its containers.

@@ -13,13 +13,13 @@ const XFS_ACL_TWINS: &[u8] = b"trusted.SGI_ACL_";
 
 /// What the marks on one entry say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(crate) struct Marks {
     /// Names of all extended attributes, each ended by a NUL byte.
     names: Box<[u8]>,
     /// Nothing beneath shows through (`opaque` = `y`).
-    pub(super) opaque: bool,
+    pub(crate) opaque: bool,
     /// A regular file that stands for a whiteout.
-    pub(super) whiteout: bool,
+    pub(crate) whiteout: bool,
     /// The data is further down (`metacopy`).
     pub(super) metacopy: bool,
     /// Where the layers beneath have it: a name, or a path from the root.
@@ -99,13 +99,13 @@ pub(super) fn shown(prefix: Option<&[u8]>, attribute: &[u8]) -> Option<Vec<u8>> 
 
 /// Reads marks and attributes.
 #[derive(Debug)]
-pub(super) struct MarkReader {
+pub(crate) struct MarkReader {
     namespace: Option<MarkNamespace>,
     buffer: Vec<u8>,
 }
 
 impl MarkReader {
-    pub(super) fn new(namespace: Option<MarkNamespace>) -> Self {
+    pub(crate) fn new(namespace: Option<MarkNamespace>) -> Self {
         Self {
             namespace,
             buffer: Vec::new(),
@@ -113,7 +113,7 @@ impl MarkReader {
     }
 
     /// Reads the marks of an entry; an empty `name` means the directory itself.
-    pub(super) fn of(&mut self, dir: &Dir, name: &[u8], stat: &Stat) -> Result<Marks, Trouble> {
+    pub(crate) fn of(&mut self, dir: &Dir, name: &[u8], stat: &Stat) -> Result<Marks, Trouble> {
         let names: Box<[u8]> = match dir.xattr_names(name, &mut self.buffer) {
             Ok(names) => names.into(),
             Err(Errno::RANGE | Errno::TOOBIG) => {
@@ -139,7 +139,7 @@ impl MarkReader {
     ///
     /// The marks are hidden; an attribute that such a process itself set in the marks' name space is
     /// stored with one more `overlay.` in its name, and shown without (kernel `fs/overlayfs/xattrs.c`).
-    pub(super) fn visible(
+    pub(crate) fn visible(
         &mut self,
         dir: &Dir,
         name: &[u8],

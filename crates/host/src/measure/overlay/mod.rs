@@ -12,7 +12,7 @@ mod content;
 pub(crate) mod fuzzing;
 mod index;
 mod listing;
-mod marks;
+pub(crate) mod marks;
 mod node;
 mod readers;
 mod redirect;

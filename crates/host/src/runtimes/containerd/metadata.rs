@@ -220,6 +220,27 @@ impl<'v> Metadata<'v> {
         Ok(chain)
     }
 
+    /// Returns how many names of images there are, in all namespaces.
+    pub(super) fn image_names(&self) -> Result<usize, BoltError> {
+        let mut count = 0;
+        let Some(root) = &self.root else {
+            return Ok(count);
+        };
+        self.view.each(root, &mut |_, entry| {
+            let Entry::Bucket(bucket) = entry else {
+                return Ok(());
+            };
+            let Some(images) = self.view.bucket(&bucket, &[b"images"])? else {
+                return Ok(());
+            };
+            self.view.each(&images, &mut |_, _| {
+                count += 1;
+                Ok(())
+            })
+        })?;
+        Ok(count)
+    }
+
     /// Returns the digest that the name of an image stands for now.
     pub(super) fn image(&self, namespace: &str, name: &[u8]) -> Result<Option<Digest>, BoltError> {
         if name.is_empty() {

@@ -329,6 +329,19 @@ impl DataRoot {
         self.memo.image(image, read)
     }
 
+    /// Returns the ids of the images whose configurations are here, and ignores other names.
+    pub(super) fn image_ids(&self, driver: &str) -> Result<Vec<ImageId>, RecordError> {
+        let names = self.names(format!("image/{driver}/imagedb/content/sha256").as_bytes())?;
+        let id = |name: Vec<u8>| {
+            format!("sha256:{}", String::from_utf8(name).ok()?)
+                .parse()
+                .ok()
+        };
+        let mut ids: Vec<ImageId> = names.into_iter().filter_map(id).collect();
+        ids.sort_by_key(|id| id.digest().hex());
+        Ok(ids)
+    }
+
     fn read_image_layers(&self, driver: &str, image: &ImageId) -> Result<Vec<DiffId>, RecordError> {
         let hex = image.digest().hex();
         let bytes = self.read(&format!("image/{driver}/imagedb/content/sha256/{hex}"))?;

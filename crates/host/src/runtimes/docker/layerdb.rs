@@ -131,14 +131,14 @@ pub(super) fn diff_ids_of_mount(
 }
 
 /// One layer of an image.
-struct Entry {
-    cache: LayerName,
-    diff_id: DiffId,
+pub(super) struct Entry {
+    pub(super) cache: LayerName,
+    pub(super) diff_id: DiffId,
     parent: Option<ChainId>,
 }
 
 impl Entry {
-    fn read(root: &DataRoot, dir: &str) -> Result<Self, RecordError> {
+    pub(super) fn read(root: &DataRoot, dir: &str) -> Result<Self, RecordError> {
         let diff_id = digest(&root.read(&format!("{dir}/diff"))?, "diff")?.into();
         Ok(Self {
             cache: layer_name(root, &format!("{dir}/cache-id"))?,
@@ -148,7 +148,8 @@ impl Entry {
     }
 }
 
-fn layer_dir(driver: &str, chain_id: &ChainId) -> String {
+/// Returns where the record of a layer lies.
+pub(super) fn layer_dir(driver: &str, chain_id: &ChainId) -> String {
     format!("image/{driver}/layerdb/sha256/{}", chain_id.digest().hex())
 }
 

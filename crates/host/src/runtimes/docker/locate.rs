@@ -12,6 +12,7 @@ use super::injected;
 use super::layerdb::MountLayers;
 use crate::fs::Dir;
 use crate::layers::btrfs::Subvolumes;
+use crate::layers::stored::{Beneath, Form};
 use crate::layers::{
     BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
     Subvolume, index,
@@ -31,6 +32,9 @@ pub(super) enum Driver {
 }
 
 impl Driver {
+    /// Every one.
+    pub(super) const ALL: [Self; 3] = [Self::Overlay2, Self::Btrfs, Self::Vfs];
+
     /// Returns the driver of this name; `None` for any other, snapshotters of containerd included.
     pub(super) fn parse(name: &str) -> Option<Self> {
         match name {
@@ -183,6 +187,71 @@ fn beneath(stack: &OverlayStack) -> Vec<&Dir> {
     layers.map(|layer| &*layer.dir).collect()
 }
 
+/// Opens a layer of an image, which lies over the one `beneath`, and tells in which form it is.
+pub(super) fn image_layer(
+    root: &DataRoot,
+    driver: Driver,
+    name: &LayerName,
+    diff_id: DiffId,
+    beneath: Option<&LayerName>,
+) -> Result<(Arc<Layer>, Form), RecordError> {
+    let whole = |dir: &str, name: &LayerName| layer(root, &format!("{dir}/{name}"), Some(diff_id));
+    Ok(match driver {
+        Driver::Overlay2 => {
+            let open = || overlay_layer(root, name, Some(diff_id));
+            (
+                root.memo.layer(name, open)?,
+                Form::Own(resting_marks(root)?),
+            )
+        }
+        Driver::Btrfs => {
+            const SUBVOLUMES: &str = "btrfs/subvolumes";
+            let beneath = match beneath {
+                Some(beneath) => {
+                    let anchor = root.need(SUBVOLUMES)?;
+                    let mut subvolumes = Subvolumes::of(&anchor)
+                        .map_err(|error| RecordError::Broken(format!("{SUBVOLUMES}: {error}")))?;
+                    let mut find = |name: &LayerName| subvolume(root, &mut subvolumes, name);
+                    let (image, container) = (find(beneath)?, find(name)?);
+                    Some(Beneath::Subvolume(BtrfsStack {
+                        anchor,
+                        container,
+                        injected: None,
+                        injected_paths: Vec::new(),
+                        image,
+                    }))
+                }
+                None => None,
+            };
+            (Arc::new(whole(SUBVOLUMES, name)?), Form::Whole(beneath))
+        }
+        Driver::Vfs => {
+            const DIR: &str = "vfs/dir";
+            let beneath = match beneath {
+                Some(beneath) => Some(Beneath::Copy(PlainStack {
+                    image: whole(DIR, beneath)?,
+                    container: whole(DIR, name)?,
+                    injected: None,
+                })),
+                None => None,
+            };
+            (Arc::new(whole(DIR, name)?), Form::Whole(beneath))
+        }
+    })
+}
+
+/// Finds the subvolume of a layer.
+fn subvolume(
+    root: &DataRoot,
+    subvolumes: &mut Subvolumes<'_>,
+    name: &LayerName,
+) -> Result<Subvolume, RecordError> {
+    let path = format!("btrfs/subvolumes/{name}");
+    subvolumes
+        .named(name.as_str().as_bytes(), root.show(&path))
+        .map_err(|error| RecordError::Broken(format!("{path}: {error}")))
+}
+
 /// Opens the directory of one overlay layer.
 fn overlay_layer(
     root: &DataRoot,
@@ -246,12 +315,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let image = top_layer(layers)?;
     let mut subvolumes = Subvolumes::of(&anchor)
         .map_err(|error| RecordError::Broken(format!("btrfs/subvolumes: {error}")))?;
-    let mut find = |name: &LayerName| -> Result<Subvolume, RecordError> {
-        let path = format!("btrfs/subvolumes/{name}");
-        subvolumes
-            .named(name.as_str().as_bytes(), root.show(&path))
-            .map_err(|error| RecordError::Broken(format!("{path}: {error}")))
-    };
+    let mut find = |name: &LayerName| subvolume(root, &mut subvolumes, name);
     let container = find(&layers.mount)?;
     let injected = find(&layers.init)?;
     let image = find(image)?;

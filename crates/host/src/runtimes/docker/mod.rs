@@ -7,6 +7,7 @@ mod daemons;
 mod disk;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod images;
 mod injected;
 mod layerdb;
 mod live;
@@ -39,6 +40,7 @@ use super::find::Sources;
 use super::lower::excerpt;
 use super::{Located, Runtime, RuntimeError};
 use crate::layers::LayerStack;
+use crate::layers::stored::StoredImage;
 
 /// Docker on this machine, or on a mounted disk.
 #[derive(Debug)]
@@ -268,6 +270,13 @@ impl Runtime for Docker {
 
     fn named(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
         self.meant_by(name)
+    }
+
+    fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
+        let mut gaps = self.source.gaps.clone();
+        let roots = self.source.roots.iter();
+        let images = roots.flat_map(|root| images::images(root, &mut gaps));
+        Ok((images.collect(), gaps))
     }
 
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError> {

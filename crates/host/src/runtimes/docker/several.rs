@@ -9,6 +9,7 @@ use super::daemons::{self, Hints};
 use super::snapshots::Snapshots;
 use super::source::{Asked, Running, Source, same_place};
 use crate::layers::LayerStack;
+use crate::layers::stored::StoredImage;
 use crate::runtimes::find::Sources;
 use crate::runtimes::{Located, Runtime, RuntimeError};
 
@@ -144,26 +145,21 @@ fn shares_root(a: &Source, b: &Source) -> bool {
     a.roots.iter().any(|root| in_b(root.path()))
 }
 
-impl Runtime for Dockers {
-    fn describe(&self) -> String {
-        let all: Vec<String> = self.all().map(Runtime::describe).collect();
-        all.join(", ")
-    }
-
-    fn places(&self) -> Vec<String> {
-        self.all().flat_map(Runtime::places).collect()
-    }
-
-    fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
+impl Dockers {
+    /// Returns what each daemon has, and what could not be read.
+    fn of_all<T>(
+        &self,
+        ask: impl Fn(&Docker) -> Result<(Vec<T>, Vec<Gap>), RuntimeError>,
+    ) -> Result<(Vec<T>, Vec<Gap>), RuntimeError> {
         let others = self.others();
         let mut gaps = others.gaps.clone();
         gaps.extend(self.unusable());
         let mut found = Vec::new();
         let mut failed = None;
         for docker in self.all() {
-            match docker.containers() {
-                Ok((containers, unread)) => {
-                    found.extend(containers);
+            match ask(docker) {
+                Ok((one, unread)) => {
+                    found.extend(one);
                     gaps.extend(unread);
                 }
                 // One that cannot be read keeps no other from being told.
@@ -176,11 +172,29 @@ impl Runtime for Dockers {
         }
         match failed {
             Some(error) if found.is_empty() => Err(error),
-            _ => {
-                found.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-                Ok((found, gaps))
-            }
+            _ => Ok((found, gaps)),
         }
+    }
+}
+
+impl Runtime for Dockers {
+    fn describe(&self) -> String {
+        let all: Vec<String> = self.all().map(Runtime::describe).collect();
+        all.join(", ")
+    }
+
+    fn places(&self) -> Vec<String> {
+        self.all().flat_map(Runtime::places).collect()
+    }
+
+    fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
+        let (mut found, gaps) = self.of_all(Docker::containers)?;
+        found.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Ok((found, gaps))
+    }
+
+    fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
+        self.of_all(Docker::images)
     }
 
     fn named(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {

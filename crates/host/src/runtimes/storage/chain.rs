@@ -20,6 +20,8 @@ pub(super) struct Link {
     pub(super) home: Home,
     /// Whether its files have the owners of a user namespace.
     pub(super) is_mapped: bool,
+    /// How many bytes its stream has, by its record.
+    pub(super) size: u64,
 }
 
 /// A container's own layer, and those beneath it.
@@ -46,9 +48,23 @@ impl Chain {
 /// # Errors
 /// One clause, where a record is missing, or what they say cannot be.
 pub(super) fn chain(layers: &Layers, container: &ContainerRecord) -> Result<Chain, String> {
+    let mut links = links(layers, &container.layer)?.into_iter();
+    let own = links.next().ok_or("its record names no layer")?;
+    Ok(Chain {
+        own,
+        image: links.collect(),
+        copied: None,
+    })
+}
+
+/// Follows the parents of a layer, itself first.
+///
+/// # Errors
+/// Those of [`chain`].
+pub(super) fn links(layers: &Layers, top: &str) -> Result<Vec<Link>, String> {
     let mut seen = HashSet::new();
     let mut links = Vec::new();
-    let mut next = container.layer.as_str();
+    let mut next = top;
     while !next.is_empty() {
         if links.len() > LAYERS_MAX {
             return Err(format!("it lies on more than {LAYERS_MAX} layers"));
@@ -60,13 +76,7 @@ pub(super) fn chain(layers: &Layers, container: &ContainerRecord) -> Result<Chai
         links.push(link);
         next = parent;
     }
-    let mut links = links.into_iter();
-    let own = links.next().ok_or("its record names no layer")?;
-    Ok(Chain {
-        own,
-        image: links.collect(),
-        copied: None,
-    })
+    Ok(links)
 }
 
 /// Returns a layer, and the id of its parent.
@@ -87,6 +97,7 @@ fn link<'l>(layers: &'l Layers, id: &str) -> Result<(Link, &'l str), String> {
         diff_id,
         home: *home,
         is_mapped: record.is_mapped(),
+        size: record.size(),
     };
     Ok((link, &record.parent))
 }

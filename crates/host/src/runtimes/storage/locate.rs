@@ -13,7 +13,7 @@ use super::store::{Store, clause};
 use crate::fs::{Dir, IdRange, Owners};
 use crate::layers::btrfs::Subvolumes;
 use crate::layers::{
-    BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, index,
+    BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume, index,
 };
 use crate::proc::life;
 use crate::proc::mountinfo::{Mount, OverlayMount, subvolume_option};
@@ -53,7 +53,7 @@ pub(super) fn locate(wanted: &Wanted<'_>, plain: bool) -> Result<Located, Runtim
     }
 }
 
-fn inconsistent(why: impl Into<String>) -> RuntimeError {
+pub(super) fn inconsistent(why: impl Into<String>) -> RuntimeError {
     RuntimeError::Inconsistent(why.into())
 }
 
@@ -131,7 +131,7 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
 
 /// Returns which attributes carry the marks of a container that is not mounted. A user mounts with
 /// `userxattr` (overlay.go, `get`), and the driver's directory belongs to the one who mounts.
-fn resting_marks(store: &Store) -> Result<MarkNamespace, RuntimeError> {
+pub(super) fn resting_marks(store: &Store) -> Result<MarkNamespace, RuntimeError> {
     let driver = store.graph.dir.stat(b"overlay").map_err(|errno| {
         let why = clause(&std::io::Error::from(errno));
         inconsistent(format!("overlay: {why}"))
@@ -145,7 +145,7 @@ fn resting_marks(store: &Store) -> Result<MarkNamespace, RuntimeError> {
 /// Whether the kernel mounts the containers of a store (overlay.go, `getMountProgramFlagFile`).
 /// fuse-overlayfs keeps what is deleted as files named `.wh.`, attributes of its own and sometimes
 /// owners and modes in attributes: other forms than the kernel's, which would be taken for changes.
-fn by_the_kernel(store: &Store) -> Result<(), RuntimeError> {
+pub(super) fn by_the_kernel(store: &Store) -> Result<(), RuntimeError> {
     const FLAG: &str = "overlay/.has-mount-program";
     let content = match store.graph.dir.read_file(FLAG.as_bytes(), 64) {
         Ok(content) => content,
@@ -228,7 +228,7 @@ fn lowers(
 }
 
 /// Opens a directory of a layer.
-fn layer(
+pub(super) fn layer(
     store: &Store,
     link: &Link,
     name: &str,
@@ -261,6 +261,28 @@ fn layer(
         path: place.unwrap_or_else(|| store.show(&relative)),
         diff_id: link.diff_id,
     })
+}
+
+/// Where the btrfs driver keeps all layers.
+pub(super) const SUBVOLUMES: &str = "btrfs/subvolumes";
+
+pub(super) fn subvolumes(store: &Store) -> Result<Dir, RuntimeError> {
+    let opened = store.graph.dir.open_beneath(SUBVOLUMES.as_bytes());
+    opened.map_err(|errno| {
+        let why = clause(&std::io::Error::from(errno));
+        inconsistent(format!("{SUBVOLUMES}: {why}"))
+    })
+}
+
+pub(super) fn subvolume(
+    store: &Store,
+    subvolumes: &mut Subvolumes<'_>,
+    link: &Link,
+) -> Result<Subvolume, RuntimeError> {
+    let path = format!("{SUBVOLUMES}/{}", link.name);
+    subvolumes
+        .named(link.name.as_str().as_bytes(), store.show(&path))
+        .map_err(|error| inconsistent(format!("{path}: {error}")))
 }
 
 /// Whether lower directories are those of the chain. Short links are read where the layer is.
@@ -314,24 +336,10 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
             "its image lies in another store, of which no snapshot can be taken".into(),
         ));
     }
-    let anchor = store
-        .graph
-        .dir
-        .open_beneath(b"btrfs/subvolumes")
-        .map_err(|errno| {
-            inconsistent(format!(
-                "btrfs/subvolumes: {}",
-                clause(&std::io::Error::from(errno))
-            ))
-        })?;
-    let mut subvolumes = Subvolumes::of(&anchor)
-        .map_err(|error| inconsistent(format!("btrfs/subvolumes: {error}")))?;
-    let mut find = |link: &Link| {
-        let path = format!("btrfs/subvolumes/{}", link.name);
-        subvolumes
-            .named(link.name.as_str().as_bytes(), store.show(&path))
-            .map_err(|error| inconsistent(format!("{path}: {error}")))
-    };
+    let anchor = subvolumes(store)?;
+    let mut subvolumes =
+        Subvolumes::of(&anchor).map_err(|error| inconsistent(format!("{SUBVOLUMES}: {error}")))?;
+    let mut find = |link: &Link| subvolume(store, &mut subvolumes, link);
     let container = find(&chain.own)?;
     let image = find(top)?;
     let mut gaps = Vec::new();

@@ -7,6 +7,7 @@ mod chain;
 mod conf;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod images;
 mod injected;
 mod locate;
 mod mounts;
@@ -34,6 +35,7 @@ use super::lower::LayerName;
 use super::{Located, Runtime, RuntimeError};
 use crate::fs::Dir;
 use crate::layers::LayerStack;
+use crate::layers::stored::StoredImage;
 
 /// The stores on this machine, or on a mounted disk.
 #[derive(Debug)]
@@ -214,6 +216,13 @@ impl Runtime for Storage {
             .map(|path| escape(path.as_os_str().as_bytes()).into_owned())
             .collect();
         format!("podman and cri-o ({})", paths.join(", "))
+    }
+
+    fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
+        let mut gaps = self.gaps.clone();
+        let stores = self.stores.iter();
+        let images = stores.flat_map(|store| images::images(store, &mut gaps));
+        Ok((images.collect(), gaps))
     }
 
     fn containers(&self) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {

@@ -152,6 +152,9 @@ pub(super) struct LayerRecord {
     pub(super) parent: String,
     #[serde(rename = "diff-digest", default)]
     diff_digest: Option<String>,
+    /// The length of its stream, -1 where that is not known.
+    #[serde(rename = "diff-size", default)]
+    diff_size: Option<i64>,
     #[serde(default)]
     flags: Option<LayerFlags>,
     #[serde(default)]
@@ -177,6 +180,11 @@ impl LayerRecord {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| text),
         }
+    }
+
+    /// Returns how many bytes its stream has, by the record; 0 where it does not say.
+    pub(super) fn size(&self) -> u64 {
+        u64::try_from(self.diff_size.unwrap_or(0)).unwrap_or(0)
     }
 
     /// Whether it is being made, or being removed.
@@ -205,9 +213,16 @@ pub(super) struct ImageRecord {
     /// Copies of the topmost layer with the owners of user namespaces.
     #[serde(rename = "mapped-layers", default)]
     mapped_layers: Option<Vec<String>>,
+    #[serde(default)]
+    names: Option<Vec<String>>,
 }
 
 impl ImageRecord {
+    /// Returns the names that lead to it.
+    pub(super) fn names(&self) -> &[String] {
+        self.names.as_deref().unwrap_or_default()
+    }
+
     /// Whether a layer is its topmost one, or a copy of that.
     pub(super) fn ends_with(&self, layer: &str) -> bool {
         let mut copies = self.mapped_layers.iter().flatten();

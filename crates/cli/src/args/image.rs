@@ -1,0 +1,48 @@
+//! The command line of `plimsoll image`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Format, Places, jobs};
+
+const AFTER_VERIFY: &str = "\
+Exit codes:
+  0  every layer is what its digest says
+  1  a layer is not
+  2  something could not be seen, or the run could not be done
+
+Examples:
+  plimsoll image verify                every image on this host
+  plimsoll image verify acme/web:1     this one
+";
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Rebuild each layer from what lies on disk, and compare it with its digest
+    ///
+    /// A layer is looked at once, however many images have it. What differs is named: files that were
+    /// changed, planted or taken away, by content and by each attribute.
+    #[command(after_help = AFTER_VERIFY)]
+    Verify(VerifyArgs),
+}
+
+// Arguments of `image verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Names or ids of images; every one that is found when none is given
+    #[arg(value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+    /// Threads that read layers [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = jobs(), env = "PLIMSOLL_JOBS", hide_env = true)]
+    pub(crate) jobs: Option<u32>,
+    /// Form of the output: table or json
+    #[arg(long, value_name = "FORMAT", env = "PLIMSOLL_FORMAT", hide_env = true)]
+    pub(crate) format: Option<Format>,
+    /// Write to this file, which appears whole or not at all
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) places: Places,
+}

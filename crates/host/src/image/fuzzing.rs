@@ -1,0 +1,88 @@
+//! What must hold of the records of tar-split, and of the headers of a layer's tar stream.
+
+use std::io::Cursor;
+
+use plimsoll_core::fuzzing::says_plainly;
+use plimsoll_core::model::{Algorithm, Digest, RootPath};
+use sha2::{Digest as _, Sha256};
+
+use super::member::{self, Kind};
+use super::pax;
+use super::stream::{Pieces, Stream};
+use super::tar_split::{Record, Records};
+
+/// The gzip stream of tar-split's records: what is read are records or a refusal, and no more bytes than
+/// were stored could have made.
+pub fn image_records(data: &[u8]) {
+    /// A hostile gzip stream is a thousand times as long as it looks; this is enough to see it end.
+    const MANY: usize = 10_000;
+    let mut records = Records::new(data);
+    for _ in 0..MANY {
+        match records.next() {
+            Ok(Some(Record::Segment(_))) => {}
+            Ok(Some(Record::File { name, .. })) => {
+                if let Ok(path) = member::path(&name) {
+                    check_path(&path);
+                }
+            }
+            Ok(None) => return,
+            Err(error) => return says_plainly(&error.to_string()),
+        }
+    }
+}
+
+/// A tar stream: each member has a path that stays inside, and all of the stream is hashed whatever it
+/// holds.
+pub fn image_members(data: &[u8]) {
+    let mut stream = Stream::new(Bytes(data), &|_| {});
+    let each = member::each(&mut stream, |member| {
+        check_path(&member.path);
+        if let Kind::HardLink(target) = &member.kind {
+            check_path(target);
+        }
+        assert!(member.mode <= 0o7777 && member.mtime.nanoseconds < 1_000_000_000);
+        assert!(member.xattrs.is_sorted());
+    });
+    if let Err(error) = each {
+        says_plainly(&error.to_string());
+    }
+    if let Ok((digest, length, _)) = stream.finish() {
+        let expected = Digest::new(Algorithm::Sha256, &Sha256::digest(data));
+        assert_eq!((Some(digest), length), (expected, data.len() as u64));
+    }
+    // The records of an extended header are parts of it, none of them twice.
+    let told: usize = pax::records(data)
+        .flatten()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    assert!(told <= data.len());
+    // As a file that can be sought anywhere in, it has the same members.
+    let count = |result: std::io::Result<()>, n: usize| (result.is_ok(), n);
+    let mut members = [0, 0];
+    let first = member::each(&mut Cursor::new(data), |_| members[0] += 1);
+    let mut stream = Stream::new(Bytes(data), &|_| {});
+    let second = member::each(&mut stream, |_| members[1] += 1);
+    if first.is_ok() && second.is_ok() {
+        assert_eq!(count(first, members[0]), count(second, members[1]));
+    }
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl Pieces for Bytes<'_> {
+    fn fill(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = buffer.len().min(self.0.len());
+        let (now, later) = self.0.split_at(length);
+        buffer
+            .get_mut(..length)
+            .unwrap_or_default()
+            .copy_from_slice(now);
+        self.0 = later;
+        Ok(length)
+    }
+}
+
+fn check_path(path: &RootPath) {
+    assert!(path.components().all(|name| name != b".." && name != b"."));
+    assert_eq!(RootPath::parse(path.as_bytes()).as_ref(), Ok(path));
+}

@@ -1,0 +1,254 @@
+//! TRUST: whether the layers of images lie on disk as their digests say.
+//!
+//! Each layer's tar stream is rebuilt and hashed; each of its headers is held against the disk; and the
+//! disk is searched for what no header tells of. A layer is looked at once, however many images have it.
+
+mod checksum;
+mod expected;
+mod find;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+mod layer;
+mod member;
+mod pax;
+mod rebuilt;
+mod stream;
+mod tar_split;
+mod tree;
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+
+use plimsoll_core::model::{
+    Aspect, Bytes, Change, ChangeKind, Gap, ImageMeasurement, LayerMeasurement, RootPath,
+};
+
+pub use self::find::images;
+use self::layer::{Below, Expected, Found};
+use self::tar_split::Records;
+use self::tree::Tree;
+use crate::fs::open_regular;
+use crate::layers::stored::{Beneath, Form, StoredImage, StoredLayer, TarSplit};
+use crate::measure::btrfs::{BtrfsPair, Scope};
+use crate::measure::outcome::{Limits, Outcome};
+use crate::measure::overlay::OverlayPair;
+use crate::measure::walk::walk;
+use crate::measure::{Confirm, Trouble};
+
+/// Images, their layers each once, and which of these each image has, the base first.
+#[derive(Debug)]
+pub struct Verified {
+    /// The images.
+    pub images: Vec<(ImageMeasurement, Vec<usize>)>,
+    /// The layers of all of them.
+    pub layers: Vec<LayerMeasurement>,
+}
+
+/// A layer to be looked at.
+struct Job {
+    layer: Arc<StoredLayer>,
+    /// Which jobs are those beneath it, the next one first.
+    below: Vec<usize>,
+}
+
+/// Returns about how many bytes the layers of these images have, each counted once.
+#[must_use]
+pub fn bytes(images: &[StoredImage]) -> u64 {
+    let (jobs, _) = jobs(images);
+    jobs.iter().map(|job| job.layer.size).sum()
+}
+
+/// Verifies the layers of images, with so many threads, and tells `progress` of bytes as they are read.
+#[must_use]
+pub fn verify(
+    images: Vec<StoredImage>,
+    threads: NonZero<usize>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Verified {
+    let (jobs, layers_of) = jobs(&images);
+    // The largest first, so that none is left over in the end for one thread alone.
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by_key(|at| std::cmp::Reverse(jobs.get(*at).map_or(0, |job| job.layer.size)));
+    let next = AtomicUsize::new(0);
+    let (send, done) = channel();
+    std::thread::scope(|scope| {
+        for _ in 0..threads.get().min(jobs.len()) {
+            let (next, jobs, order, send) = (&next, &jobs, &order, send.clone());
+            scope.spawn(move || {
+                while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed))
+                    && let Some(job) = jobs.get(*at)
+                    && send.send((*at, job.verify(jobs, progress))).is_ok()
+                {}
+            });
+        }
+    });
+    drop(send);
+    let mut found: Vec<Option<Found>> = jobs.iter().map(|_| None).collect();
+    for (at, of) in done {
+        if let Some(place) = found.get_mut(at) {
+            *place = Some(of);
+        }
+    }
+    let layers = (0..jobs.len())
+        .filter_map(|at| Some(measurement(&found, at, jobs.get(at)?)))
+        .collect();
+    let images = images
+        .into_iter()
+        .zip(layers_of)
+        .map(|(image, layers)| {
+            let measurement = ImageMeasurement {
+                runtime: image.runtime,
+                names: image.names,
+                image: image.image,
+                gaps: image.gaps,
+            };
+            (measurement, layers)
+        })
+        .collect();
+    Verified { images, layers }
+}
+
+/// Returns the layers of images, each once, and for each image which of them are its.
+fn jobs(images: &[StoredImage]) -> (Vec<Job>, Vec<Vec<usize>>) {
+    let mut known: HashMap<&Path, usize> = HashMap::new();
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut layers_of = Vec::with_capacity(images.len());
+    for image in images {
+        let mut layers: Vec<usize> = Vec::with_capacity(image.layers.len());
+        for layer in &image.layers {
+            let at = *known.entry(&layer.files.path).or_insert_with(|| {
+                jobs.push(Job {
+                    layer: Arc::clone(layer),
+                    below: layers.iter().rev().copied().collect(),
+                });
+                jobs.len() - 1
+            });
+            layers.push(at);
+        }
+        layers_of.push(layers);
+    }
+    (jobs, layers_of)
+}
+
+/// Returns the measurement of one layer. What differs between two whole trees is told of the upper one,
+/// unless one beneath it was found to have been changed there.
+fn measurement(found: &[Option<Found>], at: usize, job: &Job) -> LayerMeasurement {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut measured = LayerMeasurement {
+        diff_id: job.layer.diff_id,
+        path: Bytes::from(job.layer.files.path.as_os_str().as_bytes()),
+        rebuilt: None,
+        bytes: 0,
+        changes: Vec::new(),
+        gaps: Vec::new(),
+    };
+    let of = |at: usize| found.get(at).and_then(Option::as_ref);
+    let Some(own) = of(at) else {
+        measured
+            .gaps
+            .push(Gap::new("layer", "a thread ended before it was verified"));
+        return measured;
+    };
+    measured.rebuilt = own.digest;
+    measured.bytes = own.bytes;
+    measured.changes.clone_from(&own.outcome.changes);
+    measured.gaps.clone_from(&own.outcome.gaps);
+    if !own.unexplained.is_empty() {
+        let below = job.below.iter().filter_map(|at| of(*at));
+        let known: HashSet<&RootPath> = below
+            .flat_map(|found| found.outcome.changes.iter().chain(&found.unexplained))
+            .map(|change| &change.path)
+            .collect();
+        let own = own.unexplained.iter();
+        measured
+            .changes
+            .extend(own.filter(|change| !known.contains(&change.path)).cloned());
+        measured.changes.sort_by(|a, b| a.path.cmp(&b.path));
+        measured.changes.dedup_by(|b, a| a.path == b.path);
+    }
+    for change in &mut measured.changes {
+        change.origin = Some(job.layer.diff_id);
+    }
+    measured
+}
+
+impl Job {
+    fn verify(&self, jobs: &[Self], progress: &(dyn Fn(u64) + Sync)) -> Found {
+        let open = |layer: &StoredLayer| {
+            let marks = match layer.form {
+                Form::Own(marks) => Some(marks),
+                Form::Whole(_) => None,
+            };
+            Tree::new(Arc::clone(&layer.files.dir), marks)
+        };
+        let tree = open(&self.layer);
+        let below = self.below.iter().filter_map(|at| jobs.get(*at));
+        let below: Vec<Tree> = below.map(|job| open(&job.layer)).collect();
+        let below: Vec<&Tree> = below.iter().collect();
+        let differences;
+        let below = match &self.layer.form {
+            Form::Own(_) | Form::Whole(None) => Below::Layers(&below),
+            Form::Whole(Some(beneath)) => {
+                differences = |limits| beneath.differences(limits);
+                Below::Tree(&differences)
+            }
+        };
+        let expected = Expected {
+            digest: *self.layer.diff_id.digest(),
+            root_mode: self.layer.root_mode,
+        };
+        layer::verify(
+            &tree,
+            below,
+            &expected,
+            || self.layer.records.open(),
+            &|bytes| progress(bytes),
+        )
+    }
+}
+
+impl Beneath {
+    /// Returns what differs between the two trees.
+    fn differences(&self, limits: Limits) -> Result<Outcome, Trouble> {
+        Ok(match self {
+            Self::Subvolume(stack) => {
+                let (image, container) = (&stack.image, &stack.container);
+                let everything = Scope::Everything;
+                let confirm = Confirm::Auto;
+                let anchor = &stack.anchor;
+                let mut pair =
+                    BtrfsPair::open(anchor, image, container, None, everything, confirm)?;
+                walk(&mut pair, limits)
+            }
+            Self::Copy(stack) => {
+                let mut outcome = walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits);
+                // Copying loses all attributes but this one (moby `daemon/graphdriver/copy/copy.go`).
+                for change in &mut outcome.changes {
+                    change
+                        .xattrs
+                        .retain(|name| name.as_bytes() == b"security.capability");
+                    if change.xattrs.is_empty() {
+                        let aspects = change.aspects.iter();
+                        change.aspects = aspects.filter(|a| *a != Aspect::Xattr).collect();
+                    }
+                }
+                let differs = |change: &Change| {
+                    change.kind != ChangeKind::Changed || change.aspects.is_change()
+                };
+                outcome.changes.retain(differs);
+                outcome
+            }
+        })
+    }
+}
+
+impl TarSplit {
+    fn open(&self) -> std::io::Result<Records<std::fs::File>> {
+        let (fd, _) = open_regular(&self.dir, self.name.as_bytes())?;
+        Ok(Records::new(fd.into()))
+    }
+}

@@ -1,0 +1,125 @@
+//! The files of a layer as they lie on disk.
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use plimsoll_core::model::{Attributes, Bytes, FileType, RootPath};
+use rustix::io::Errno;
+
+use super::member;
+use crate::fs::{Dir, Stat, open_regular};
+use crate::layers::MarkNamespace;
+use crate::measure::Trouble;
+use crate::measure::overlay::marks::{MarkReader, Marks};
+
+/// The directory of a layer.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: Arc<Dir>,
+    reader: RefCell<MarkReader>,
+    /// The directory that was looked into last: members stand together.
+    last: RefCell<Option<(RootPath, Arc<Dir>)>>,
+}
+
+/// Something in it.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) stat: Stat,
+    marks: Marks,
+    dir: Arc<Dir>,
+    name: Box<[u8]>,
+}
+
+impl Tree {
+    /// Returns the tree in a directory; `marks` is what the layers of an overlay have.
+    pub(super) fn new(root: Arc<Dir>, marks: Option<MarkNamespace>) -> Self {
+        Self {
+            root,
+            reader: RefCell::new(MarkReader::new(marks)),
+            last: RefCell::new(None),
+        }
+    }
+
+    /// Returns the directory at a path.
+    pub(super) fn directory(&self, path: &RootPath) -> Result<Arc<Dir>, Errno> {
+        if let Some((known, dir)) = &*self.last.borrow()
+            && known == path
+        {
+            return Ok(Arc::clone(dir));
+        }
+        let beneath = path.as_bytes().get(1..).unwrap_or_default();
+        let dir = match beneath {
+            b"" => Arc::clone(&self.root),
+            beneath => Arc::new(self.root.open_beneath(beneath)?),
+        };
+        *self.last.borrow_mut() = Some((path.clone(), Arc::clone(&dir)));
+        Ok(dir)
+    }
+
+    /// Opens the regular file that a member of the stream is named for.
+    pub(super) fn open(&self, name: &[u8]) -> Result<(OwnedFd, Stat), Trouble> {
+        let path = member::path(name).map_err(|error| Trouble(error.to_string()))?;
+        let parent = path.parent().ok_or_else(|| Trouble("no file".into()))?;
+        let name = path.components().last().unwrap_or_default();
+        Ok(open_regular(&*self.directory(&parent)?, name)?)
+    }
+
+    /// Returns what is at a path; `None` when there is nothing.
+    pub(super) fn look(&self, path: &RootPath) -> Result<Option<Object>, Trouble> {
+        let (dir, name): (_, Box<[u8]>) = match path.parent() {
+            None => (Arc::clone(&self.root), Box::default()),
+            Some(parent) => match self.directory(&parent) {
+                // What stands in the place of the directory is told by itself.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                dir => (dir?, path.components().last().unwrap_or_default().into()),
+            },
+        };
+        let stat = match &*name {
+            b"" => dir.stat_self(),
+            name => dir.stat(name),
+        };
+        let stat = match stat {
+            Err(Errno::NOENT) => return Ok(None),
+            stat => stat?,
+        };
+        let marks = self.reader.borrow_mut().of(&dir, &name, &stat)?;
+        Ok(Some(Object {
+            stat,
+            marks,
+            dir,
+            name,
+        }))
+    }
+
+    /// Returns the attributes of something.
+    pub(super) fn attributes(&self, object: &Object) -> Result<Attributes, Trouble> {
+        let target = match object.stat.file_type {
+            FileType::Symlink => Some(Bytes::from(object.dir.read_link(&object.name)?)),
+            _ => None,
+        };
+        Ok(object.stat.attributes(target))
+    }
+
+    /// Returns the extended attributes of something that a process in a container sees, sorted by name,
+    /// but for those that the host's security module gives to every file.
+    pub(super) fn xattrs(&self, object: &Object) -> Result<Vec<(Bytes, Bytes)>, Trouble> {
+        const LABELS: [&[u8]; 2] = [b"security.selinux", b"security.SMACK64"];
+        let mut reader = self.reader.borrow_mut();
+        let mut xattrs = reader.visible(&object.dir, &object.name, &object.marks)?;
+        xattrs.retain(|(name, _)| !LABELS.contains(&name.as_bytes()));
+        Ok(xattrs)
+    }
+}
+
+impl Object {
+    /// Whether it hides what lies beneath it in the layers below.
+    pub(super) fn is_whiteout(&self) -> bool {
+        self.stat.is_whiteout_device() || self.marks.whiteout
+    }
+
+    /// Whether it is a directory that hides those of the layers below.
+    pub(super) fn is_opaque(&self) -> bool {
+        self.marks.opaque
+    }
+}
