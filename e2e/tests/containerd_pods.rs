@@ -6,12 +6,16 @@ use plimsoll_e2e::containerd::{Containerd, inspect};
 use plimsoll_e2e::cri::{Cri, Pod};
 use plimsoll_e2e::dockerd::{not_of_docker as not_of_runtime, small_rootfs};
 use plimsoll_e2e::loopfs::Kind;
+use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::oci::Image;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Request, Sources, Target};
 
 const PAUSE: &str = "example.org/pause:1";
 const IMAGE: &str = "example.org/app:1";
+
+/// Where this counts in the table of runtimes.
+const PLACE: &str = "kubernetes-overlayfs";
 
 fn in_pod(container: &str) -> Target {
     Target::Pod {
@@ -97,6 +101,7 @@ fn pods() {
     let created = look(daemon.here(), in_pod("bare"));
     assert_eq!(created.container.state, State::Created);
     assert_eq!(created.changes, []);
+    matrix::told_in(PLACE, State::Created, Access::Live);
     for id in [&app, &bare] {
         cri.start(id)
             .unwrap_or_else(|why| panic!("{why}: {}", daemon.log()));
@@ -139,6 +144,8 @@ fn pods() {
         let offline = look(daemon.disk(), in_pod(name));
         assert_eq!(not_of_runtime(&offline), *edits, "{name}");
         assert_eq!(offline.container.state, State::Exited);
+        matrix::told_in(PLACE, State::Running, Access::Live);
+        matrix::told_in(PLACE, State::Running, Access::Offline);
     }
 
     // The sandbox is there when it is asked for.
@@ -193,6 +200,7 @@ fn pods() {
     let stopped = look(daemon.here(), in_pod("app"));
     assert_eq!(stopped.container.state, State::Exited);
     assert_eq!(not_of_runtime(&stopped), edited);
+    matrix::told_in(PLACE, State::Exited, Access::Live);
     let again = make("app", 1, &labels);
     cri.start(&again).expect("start");
     let running = look(daemon.here(), in_pod("app"));
@@ -208,4 +216,5 @@ fn pods() {
     );
     assert_eq!(stopped.container.state, State::Exited);
     assert_eq!(not_of_runtime(&stopped), edited);
+    matrix::told_in(PLACE, State::Exited, Access::Dead);
 }

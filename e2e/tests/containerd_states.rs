@@ -6,6 +6,7 @@ use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::containerd::{Containerd, inspect, inspect_one};
 use plimsoll_e2e::dockerd::{next_docker_missing, not_of_docker as not_of_runtime, small_rootfs};
 use plimsoll_e2e::loopfs::Kind;
+use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::oci::{Archive, Image};
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Sources};
@@ -87,7 +88,13 @@ fn expect(sources: Sources, target: &str, engine: EngineKind, case: &Case<'_>, o
     assert_eq!(container.pid.is_some(), running && !offline, "{target}");
 }
 
-fn states(start: fn(Kind) -> Containerd, kind: Kind, snapshotter: &str, engine: EngineKind) {
+fn states(
+    place: Option<&str>,
+    start: fn(Kind) -> Containerd,
+    kind: Kind,
+    snapshotter: &str,
+    engine: EngineKind,
+) {
     require!(
         "containerd",
         "ctr",
@@ -98,6 +105,10 @@ fn states(start: fn(Kind) -> Containerd, kind: Kind, snapshotter: &str, engine: 
         "mkfs.btrfs"
     );
     let mut daemon = start(kind);
+    let version = daemon.ctr("a", &["version"]);
+    let version = version.lines().rev().find(|line| line.contains("Version:"));
+    let version = version.and_then(|line| line.split_whitespace().last());
+    matrix::version(&format!("containerd {}", version.expect("a version")));
     let archive = image();
     daemon.import("a", snapshotter, &archive);
     for name in [
@@ -149,14 +160,18 @@ fn states(start: fn(Kind) -> Containerd, kind: Kind, snapshotter: &str, engine: 
         case("ended", State::Created, &edited),
         case("untouched", State::Running, &none),
     ];
-    let every_way = |daemon: &Containerd, cases: &[Case<'_>]| {
+    let every_way = |daemon: &Containerd, access: Access, cases: &[Case<'_>]| {
         for case in cases {
             let target = format!("{}/{}", daemon.namespace("a"), case.name);
             expect(daemon.here(), &target, engine, case, false);
             expect(daemon.disk(), case.name, engine, case, true);
+            if let Some(place) = place {
+                matrix::told_in(place, case.state, access);
+                matrix::told_in(place, case.state, Access::Offline);
+            }
         }
     };
-    every_way(&daemon, &cases);
+    every_way(&daemon, Access::Live, &cases);
     let measurement = inspect_one(daemon.here(), "running", Options::default());
     let container = &measurement.container;
     assert_eq!(container.name.as_deref(), Some("x"));
@@ -203,19 +218,20 @@ fn states(start: fn(Kind) -> Containerd, kind: Kind, snapshotter: &str, engine: 
     }
 
     daemon.kill();
-    every_way(&daemon, &cases);
+    every_way(&daemon, Access::Dead, &cases);
     daemon.start_again();
     // A newer one deletes tasks that ended while it was away: then there is none, as of the one before.
     let tasks = daemon.ctr("a", &["tasks", "list", "--quiet"]);
     if !tasks.lines().any(|task| task == "stopped") {
         cases[3].state = State::Created;
     }
-    every_way(&daemon, &cases);
+    every_way(&daemon, Access::Live, &cases);
 }
 
 #[test]
 fn overlayfs() {
     states(
+        Some("containerd-overlayfs"),
         Containerd::start,
         Kind::Ext4,
         "overlayfs",
@@ -226,6 +242,7 @@ fn overlayfs() {
 #[test]
 fn overlayfs_on_btrfs() {
     states(
+        None,
         Containerd::start,
         Kind::Btrfs,
         "overlayfs",
@@ -235,7 +252,13 @@ fn overlayfs_on_btrfs() {
 
 #[test]
 fn btrfs() {
-    states(Containerd::start, Kind::Btrfs, "btrfs", EngineKind::Btrfs);
+    states(
+        Some("containerd-btrfs"),
+        Containerd::start,
+        Kind::Btrfs,
+        "btrfs",
+        EngineKind::Btrfs,
+    );
 }
 
 /// The same with a newer containerd.
@@ -246,6 +269,7 @@ fn overlayfs_next() {
         return;
     }
     states(
+        None,
         Containerd::start_next,
         Kind::Ext4,
         "overlayfs",
@@ -317,6 +341,7 @@ fn namespaces_and_other_snapshotters() {
     };
     let measurement = inspect_one(daemon.here(), "copies", digest);
     assert_eq!(not_of_runtime(&measurement), edited());
+    matrix::told_in("containerd-native", State::Running, Access::Live);
 
     let output = program::command()
         .args(["diff", "--format", "docker", "--data-root"])

@@ -3,9 +3,11 @@
 use plimsoll_core::model::{EngineKind, RuntimeKind, State};
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::containerd;
+use plimsoll_e2e::disk::Disk;
 use plimsoll_e2e::dockerd::{
     Dockerd, Driver, inspect, inspect_with, next_docker_missing, not_of_docker, small_rootfs,
 };
+use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::require;
 use plimsoll_host::inspect::{Options, Sources};
 
@@ -28,7 +30,7 @@ fn edited() -> Differences {
     .into()
 }
 
-fn states(driver: Driver, engine: EngineKind) {
+fn states(place: &str, driver: Driver, engine: EngineKind) {
     require!(
         "docker",
         "runc",
@@ -42,6 +44,8 @@ fn states(driver: Driver, engine: EngineKind) {
         return;
     }
     let mut daemon = Dockerd::start(driver);
+    let version = daemon.docker(&["version", "--format", "{{.Server.Version}}"]);
+    matrix::version(&format!("Docker {version}"));
     daemon.import("base", small_rootfs().path());
     daemon.build(
         "image",
@@ -67,23 +71,31 @@ fn states(driver: Driver, engine: EngineKind) {
         engine: (engine == EngineKind::Digest).then_some(engine),
         ..Options::default()
     };
-    let look = |sources: Sources| {
+    let look = |sources: Sources, access: Option<Access>| {
+        let is_offline = sources.root.is_some();
         for (name, state, edits) in cases {
             let (found, gaps) = inspect_with(sources.clone(), &[name], options()).expect("inspect");
             assert_eq!(gaps, [], "{name}");
             let measurement = &found[0];
             assert_eq!(measurement.gaps, [], "{name}");
-            assert_eq!(measurement.container.state, state, "{name}");
+            let now = match state {
+                State::Running | State::Paused if is_offline => State::Exited,
+                state => state,
+            };
+            assert_eq!(measurement.container.state, now, "{name}");
             assert_eq!(measurement.engine, Some(engine), "{name}");
             assert_eq!(measurement.container.runtime, RuntimeKind::Docker);
             assert_eq!(not_of_docker(measurement), *edits, "{name}");
             assert_eq!(measurement.container.image.layers.len(), 3, "{name}");
             assert!(measurement.container.image.id.is_some(), "{name}");
             assert!(measurement.container.image.manifest.is_some(), "{name}");
+            if let Some(access) = access {
+                matrix::told_in(place, state, access);
+            }
         }
     };
-    look(daemon.live());
-    look(daemon.disk());
+    look(daemon.live(), Some(Access::Live));
+    look(daemon.disk(), None);
     if engine != EngineKind::Digest {
         let (found, _) = inspect(daemon.disk(), &["running"]).expect("inspect");
         let origin = |path: &str| {
@@ -109,20 +121,29 @@ fn states(driver: Driver, engine: EngineKind) {
     let (found, gaps) = containerd::inspect(sources, &[], Options::default()).expect("inspect");
     assert!(found.is_empty() && gaps.is_empty(), "{found:?} {gaps:?}");
     // One that is removed is gone for both.
-    let id = daemon.id("exited");
-    daemon.docker(&["rm", "exited"]);
+    let id = daemon.create("removed", &[], "image", &sleep);
+    daemon.docker(&["rm", "removed"]);
     assert!(inspect(daemon.disk(), &[&id]).is_err());
     daemon.kill();
-    let (found, _) = inspect_with(daemon.disk(), &["paused"], options()).expect("inspect");
-    assert_eq!(not_of_docker(&found[0]), edited);
+    look(daemon.disk(), Some(Access::Dead));
+    let (docker, containerd) = (daemon.data_root(), daemon.containerd_root());
+    let disk = Disk::with(&[
+        (&docker, "var/lib/docker"),
+        (&containerd, "var/lib/containerd"),
+    ]);
+    look(disk.sources(), Some(Access::Offline));
 }
 
 #[test]
 fn overlayfs() {
-    states(Driver::Overlayfs, EngineKind::Overlay);
+    states("docker-overlayfs", Driver::Overlayfs, EngineKind::Overlay);
 }
 
 #[test]
 fn btrfs() {
-    states(Driver::BtrfsSnapshots, EngineKind::Digest);
+    states(
+        "docker-btrfs-snapshots",
+        Driver::BtrfsSnapshots,
+        EngineKind::Digest,
+    );
 }

@@ -239,7 +239,7 @@ fn vfs() {
 }
 
 /// Between two runs, and with its removal begun and not ended.
-fn states_in_between(driver: Driver, engine: EngineKind) {
+fn states_in_between(place: &str, driver: Driver, engine: EngineKind) {
     require!(
         "dockerd",
         "containerd",
@@ -267,6 +267,7 @@ fn states_in_between(driver: Driver, engine: EngineKind) {
             assert_eq!(measurement.engine, Some(engine));
             assert_eq!(measurement.container.pid, None);
             if measurement.gaps.is_empty() && not_of_docker(&measurement) == edited {
+                matrix::told_in(place, State::Restarting, Access::Live);
                 break;
             }
         }
@@ -326,12 +327,12 @@ fn inspect_one_as_it_is(sources: Sources, name: &str) -> plimsoll_core::model::M
 
 #[test]
 fn restarting_and_half_removed_on_overlay2() {
-    states_in_between(Driver::Overlay2, EngineKind::Overlay);
+    states_in_between("docker-overlay2", Driver::Overlay2, EngineKind::Overlay);
 }
 
 #[test]
 fn restarting_and_half_removed_on_btrfs() {
-    states_in_between(Driver::Btrfs, EngineKind::Btrfs);
+    states_in_between("docker-btrfs", Driver::Btrfs, EngineKind::Btrfs);
 }
 
 /// The reason to be: an edit that `docker diff` does not show.

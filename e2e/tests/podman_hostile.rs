@@ -9,6 +9,7 @@ use plimsoll_core::model::{EngineKind, RuntimeKind};
 use plimsoll_e2e::brute::{self, Differences};
 use plimsoll_e2e::dockerd::{inspect_of, not_of_docker as not_of_podman, small_rootfs};
 use plimsoll_e2e::loopfs::Kind;
+use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::podman::{Podman, inspect, inspect_one};
 use plimsoll_e2e::require;
 use plimsoll_host::inspect::{Options, Sources};
@@ -306,7 +307,10 @@ fn vfs() {
     ]
     .map(|(path, what)| (path.to_owned(), what))
     .into();
-    for sources in [podman.live(), podman.disk()] {
+    for (sources, access) in [
+        (podman.live(), Access::Live),
+        (podman.disk(), Access::Offline),
+    ] {
         let options = Options {
             engine: Some(EngineKind::Digest),
             ..Options::default()
@@ -315,6 +319,7 @@ fn vfs() {
             inspect_of(RuntimeKind::Podman, sources, &["one"], options).expect("inspect");
         assert_eq!((gaps, &found[0].gaps), (vec![], &vec![]));
         assert_eq!(not_of_podman(&found[0]), expected);
+        matrix::told("podman-vfs", "running", access);
     }
 }
 

@@ -4,6 +4,7 @@
 use plimsoll_core::model::{EngineKind, RuntimePathKind, State};
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::dockerd::{not_of_docker as not_of_podman, small_rootfs};
+use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::podman::inspect;
 use plimsoll_e2e::require;
 use plimsoll_e2e::rootless::{Rootless, SUBORDINATE, UID};
@@ -96,6 +97,8 @@ fn overlay() {
             other => other,
         };
         expect(user.disk(), name, at_rest, edits);
+        matrix::told_in("podman-rootless", state, Access::Live);
+        matrix::told_in("podman-rootless", state, Access::Offline);
         if state != State::Running {
             continue;
         }

@@ -8,6 +8,7 @@ use plimsoll_e2e::brute::{self, Differences};
 use plimsoll_e2e::command::shell;
 use plimsoll_e2e::dockerd::{inspect_of, not_of_docker as not_of_podman, small_rootfs};
 use plimsoll_e2e::loopfs::Kind;
+use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::podman::{Podman, inspect, inspect_one};
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Sources};
@@ -111,7 +112,7 @@ fn expect(sources: Sources, name: &str, state: State, engine: EngineKind, edits:
     }
 }
 
-fn states(kind: Kind, engine: EngineKind) {
+fn states(place: &str, kind: Kind, engine: EngineKind) {
     require!(
         "podman",
         "runc",
@@ -121,6 +122,8 @@ fn states(kind: Kind, engine: EngineKind) {
         "mkfs.btrfs"
     );
     let podman = Podman::with(kind, 2048, "");
+    let version = podman.podman(&["version", "--format", "{{.Client.Version}}"]);
+    matrix::version(&format!("Podman {version}"));
     image(&podman);
     let mapped = ["--uidmap=0:100000:65536", "--gidmap=0:200000:65536"];
     for (name, options) in [
@@ -157,6 +160,8 @@ fn states(kind: Kind, engine: EngineKind) {
             _ => State::Exited,
         };
         expect(podman.disk(), name, at_rest, engine, edits);
+        matrix::told_in(place, state, Access::Live);
+        matrix::told_in(place, state, Access::Offline);
     }
     // All at once, sorted by name; by the beginning of an id; by another runtime.
     let (all, gaps) = inspect(podman.live(), &[]).expect("inspect");
@@ -219,12 +224,12 @@ fn change_before_start(podman: &Podman) -> Differences {
 
 #[test]
 fn overlay() {
-    states(Kind::Ext4, EngineKind::Overlay);
+    states("podman-overlay", Kind::Ext4, EngineKind::Overlay);
 }
 
 #[test]
 fn btrfs() {
-    states(Kind::Btrfs, EngineKind::Btrfs);
+    states("podman-btrfs", Kind::Btrfs, EngineKind::Btrfs);
 }
 
 /// The program itself, which leaves nothing behind: no access time where they are kept strictly, no

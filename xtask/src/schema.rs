@@ -4,13 +4,16 @@ use std::path::Path;
 
 use plimsoll_core::report::v1;
 
+/// Makes a schema.
+type Make = fn() -> schemars::Schema;
+
 /// Where each lies, and how it is made.
-const SCHEMAS: &[(&str, fn() -> schemars::Schema)] = &[
+const SCHEMAS: &[(&str, Make)] = &[
     ("docs/reference/report.schema.json", v1::schema),
     ("docs/reference/images.schema.json", v1::images::schema),
 ];
 
-fn generated(schema: fn() -> schemars::Schema) -> Result<String, Vec<String>> {
+fn generated(schema: Make) -> Result<String, Vec<String>> {
     let text = serde_json::to_string_pretty(&schema());
     text.map(|text| text + "\n")
         .map_err(|error| vec![error.to_string()])

@@ -16,7 +16,16 @@ const RESULTS: &str = "docs/reference/runtimes.json";
 const PAGE: &str = "docs/reference/runtimes.md";
 
 /// The tests that look at containers of runtimes.
-const TESTS: &[&str] = &["docker_states", "runtimes_page"];
+const TESTS: &[&str] = &[
+    "docker_states",
+    "docker_snapshots",
+    "containerd_states",
+    "containerd_pods",
+    "podman_states",
+    "podman_hostile",
+    "podman_rootless",
+    "runtimes_page",
+];
 
 /// Runs the tests and writes results and page.
 pub(crate) fn make(root: &Path) -> Result<(), Vec<String>> {

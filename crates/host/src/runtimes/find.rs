@@ -349,9 +349,10 @@ impl Search<'_> {
         meant: &Meant<'_>,
     ) -> Result<(), FindError> {
         let mut candidates: Vec<Found> = Vec::new();
-        let mut unread = Vec::new();
+        // What could not be read of the runtime of each; another one's is about none of them.
+        let mut unread: Vec<(Rc<dyn Runtime>, Vec<Gap>)> = Vec::new();
         let mut searched = Vec::new();
-        let mut absent = Vec::new();
+        let (mut absent, mut unreadable) = (Vec::new(), Vec::new());
         for (at, must) in asked(self.sources, kind) {
             let runtime = match self.runtime(at, must, name)? {
                 Outcome::Here(runtime) => runtime,
@@ -360,7 +361,7 @@ impl Search<'_> {
                     continue;
                 }
                 Outcome::Unreadable(gap) => {
-                    absent.push(gap.why);
+                    unreadable.push(gap.why);
                     continue;
                 }
             };
@@ -369,13 +370,13 @@ impl Search<'_> {
                 Ok(answer) => answer,
                 Err(error) if must => return Err(error.into()),
                 Err(error) => {
-                    absent.push(error.to_string());
+                    unreadable.push(error.to_string());
                     continue;
                 }
             };
             let done = found.iter().any(|container| is_whole_id(container, target));
             candidates.extend(found.into_iter().map(|one| (Rc::clone(&runtime), one)));
-            unread.extend(gaps);
+            unread.push((runtime, gaps));
             if done {
                 break;
             }
@@ -394,12 +395,18 @@ impl Search<'_> {
         }
         let Some(found) = candidates.pop() else {
             if searched.is_empty() {
+                absent.extend(unreadable);
                 return Err(FindError::Unavailable(absent.join("; ")));
             }
+            let unreadable = unreadable.into_iter();
+            searched.extend(unreadable.map(|why| format!("what cannot be read ({why})")));
             let searched = searched.join(" nor in ");
             return Err(FindError::NotFound { target, searched });
         };
-        for gap in unread {
+        let of_its = unread
+            .into_iter()
+            .filter(|(of, _)| Rc::ptr_eq(of, &found.0));
+        for gap in of_its.flat_map(|(_, gaps)| gaps) {
             if !self.gaps.contains(&gap) {
                 self.gaps.push(gap);
             }
