@@ -15,7 +15,8 @@ pub fn images(
     sources: &Sources,
     names: &[String],
 ) -> Result<(Vec<StoredImage>, Vec<Gap>), FindError> {
-    let (mut runtimes, mut gaps, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut runtimes, mut gaps) = (Vec::new(), Vec::new());
+    let (mut absent, mut unreadable) = (Vec::new(), Vec::new());
     for Looked { kinds, found } in find::runtimes(sources) {
         match found {
             Ok(runtime) => runtimes.push(runtime),
@@ -23,12 +24,12 @@ pub fn images(
             Err(error) => {
                 let name = kinds.first().map_or("runtime", |kind| kind.as_str());
                 gaps.push(Gap::new(name, error.to_string()));
-                absent.push(error.to_string());
+                unreadable.push(error.to_string());
             }
         }
     }
     if runtimes.is_empty() {
-        return Err(FindError::Unavailable(absent.join("; ")));
+        return Err(find::nothing(absent, unreadable));
     }
     let mut found = Vec::new();
     for runtime in &runtimes {

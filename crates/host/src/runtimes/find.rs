@@ -266,7 +266,7 @@ impl Search<'_> {
 
     /// Adds every container of every runtime. One that cannot be read keeps no other from being told.
     fn all(&mut self) -> Result<(), FindError> {
-        let mut absent = Vec::new();
+        let (mut absent, mut unreadable) = (Vec::new(), Vec::new());
         let mut any = false;
         for (at, must) in asked(self.sources, None) {
             match self.runtime(at, must, None)? {
@@ -284,7 +284,7 @@ impl Search<'_> {
                 }
                 Outcome::Absent(why) => absent.push(why),
                 Outcome::Unreadable(gap) => {
-                    absent.push(gap.why.clone());
+                    unreadable.push(gap.why.clone());
                     self.gaps.push(gap);
                 }
             }
@@ -294,7 +294,7 @@ impl Search<'_> {
         }
         match any {
             true => Ok(()),
-            false => Err(FindError::Unavailable(absent.join("; "))),
+            false => Err(nothing(absent, unreadable)),
         }
     }
 
@@ -395,8 +395,7 @@ impl Search<'_> {
         }
         let Some(found) = candidates.pop() else {
             if searched.is_empty() {
-                absent.extend(unreadable);
-                return Err(FindError::Unavailable(absent.join("; ")));
+                return Err(nothing(absent, unreadable));
             }
             let unreadable = unreadable.into_iter();
             searched.extend(unreadable.map(|why| format!("what cannot be read ({why})")));
@@ -414,6 +413,20 @@ impl Search<'_> {
         self.found.push(found);
         Ok(())
     }
+}
+
+/// The error where no runtime can be asked: those that are there cannot be read, else there is none, and
+/// where each was looked for.
+pub(crate) fn nothing(absent: Vec<String>, unreadable: Vec<String>) -> FindError {
+    let told = match (absent.as_slice(), unreadable.is_empty()) {
+        (_, false) => unreadable,
+        ([_, _, ..], true) => vec![
+            "no container runtime has its files in its usual place, neither Docker nor containerd, Podman nor CRI-O: give a data root with --data-root; plimsoll doctor tells where was looked"
+                .into(),
+        ],
+        (_, true) => absent,
+    };
+    FindError::Unavailable(told.join("; "))
 }
 
 /// Finds the containers of a runtime that could be meant.
