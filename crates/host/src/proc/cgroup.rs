@@ -171,8 +171,13 @@ pub(crate) fn hexadecimal_id(pid: u32) -> Option<String> {
 /// The same in the text of a `/proc/PID/cgroup`.
 pub(super) fn hexadecimal_id_in(text: &[u8]) -> Option<String> {
     const LENGTH: usize = 64;
-    let words = text.split(|b| !b.is_ascii_hexdigit() || b.is_ascii_uppercase());
-    let id = words.rev().find(|word| word.len() == LENGTH)?;
+    let paths = text.split(|b| *b == b'\n').rev();
+    let mut paths = paths.filter_map(|line| line.splitn(3, |b| *b == b':').nth(2));
+    let id = paths.find_map(|path| {
+        let words = path.split(|b| !b.is_ascii_hexdigit() || b.is_ascii_uppercase());
+        let mut ids = words.rev().filter(|word| word.len() == LENGTH);
+        ids.find(|id| own_part(path, id).is_some())
+    })?;
     String::from_utf8(id.to_vec()).ok()
 }
 
