@@ -23,7 +23,7 @@ struct Container {
 
 impl Container {
     fn new() -> Self {
-        let fs = LoopFs::new(Kind::Ext4, 64);
+        let fs = LoopFs::new(Kind::Ext4, 256);
         let lower = fs.path().join("lower");
         fs::create_dir_all(lower.join("etc")).unwrap();
         for name in ["same", "tampered", "gone", "touched"] {
