@@ -50,13 +50,13 @@ impl Containerd {
         Self::with(kind, "", &|_| WITHOUT_CRI.to_owned())
     }
 
-    /// Starts a newer daemon than the machine's own: see [`crate::dockerd::next_docker`].
+    /// Starts a newer daemon than the machine's own: see [`crate::next_docker`].
     ///
     /// # Panics
     /// When it does not come up.
     #[must_use]
     pub fn start_next(kind: Kind) -> Self {
-        let bin = crate::dockerd::next_docker().join("usr/bin");
+        let bin = crate::next_docker::directory().join("usr/bin");
         let path = format!("{}:{}", bin.display(), crate::command::PATH);
         Self::of(path, kind, "", &|_| WITHOUT_CRI.to_owned())
     }

@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use plimsoll_core::model::{Gap, Measurement, RuntimeKind};
-use plimsoll_host::inspect::{Options, Request, Sources, Target};
+use plimsoll_host::inspect::Sources;
 use tempfile::TempDir;
 
-use crate::brute::Differences;
 use crate::command::run;
 use crate::loopfs::{Kind, LoopFs};
 use crate::shims::Shims;
@@ -180,7 +178,7 @@ impl Dockerd {
         let log = std::fs::File::create(self.file(&format!("{program}.log"))).expect("log");
         let mut command = Command::new("setpriv");
         if self.driver.is_of_containerd() {
-            let next = next_docker();
+            let next = crate::next_docker::directory();
             let own = ["usr/bin", "usr/sbin"].map(|dir| next.join(dir).display().to_string());
             command.env(
                 "PATH",
@@ -555,154 +553,4 @@ impl Drop for Dockerd {
         self.remove_groups();
         crate::mounts::unmount_beneath(&[self.dir.path(), &self.fs.path()]);
     }
-}
-
-/// Where scripts/docker-next.sh puts a Docker that has the containerd image store.
-#[must_use]
-pub fn next_docker() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/sid")
-}
-
-/// Returns why that Docker cannot be run here; `None` when it can. Fails in CI when it is not even there,
-/// where nothing is left out that could be had.
-///
-/// # Panics
-/// In CI, when scripts/docker-next.sh was not run.
-#[must_use]
-pub fn next_docker_missing() -> Option<String> {
-    for program in ["usr/sbin/dockerd", "usr/bin/containerd"] {
-        let path = next_docker().join(program);
-        if !path.exists() {
-            assert!(!crate::in_ci(), "scripts/docker-next.sh was not run");
-            return Some("scripts/docker-next.sh was not run".into());
-        }
-        let ran = Command::new(&path).arg("--version").output();
-        if !ran.is_ok_and(|output| output.status.success()) {
-            return Some(format!("{} does not run here", path.display()));
-        }
-    }
-    None
-}
-
-/// Makes the rootfs of a small image: busybox and a few files. Returns its directory.
-///
-/// # Panics
-/// When a file cannot be made.
-#[must_use]
-pub fn small_rootfs() -> TempDir {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    crate::command::shell(&format!(
-        r#"cd "{}"
-        umask 022
-        chmod 755 .
-        mkdir -p bin etc usr/bin usr/lib home tmp var/empty
-        cp "$(command -v busybox)" bin/busybox
-        for name in $(busybox --list | grep -vx busybox); do ln -sf busybox bin/$name; done
-        printf 'root:x:0:0:root:/root:/bin/sh\ngames:x:5:60:games:/usr/games:/bin/false\n' > etc/passwd
-        printf 'shadow\n' > etc/shadow
-        chmod 640 etc/shadow
-        head -c 300000 /dev/urandom > usr/bin/tool
-        # The byte that tests change is never one already that they write.
-        printf . | dd of=usr/bin/tool bs=1 seek=100 conv=notrunc status=none
-        chmod 755 usr/bin/tool
-        ln -s tool usr/bin/link
-        printf 'library\n' > usr/lib/lib.so
-        find . -exec touch -h -d '2020-01-02 03:04:05.678901' {{}} +"#,
-        dir.path().display()
-    ));
-    dir
-}
-
-/// Makes the rootfs of an image that the operations are done to, with busybox to wait by. Returns its
-/// directory.
-///
-/// # Panics
-/// When a file cannot be made.
-#[must_use]
-pub fn operations_rootfs() -> TempDir {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    crate::operations::build_flat_image(dir.path());
-    crate::command::shell(&format!(
-        r#"cd "{}"; chmod 755 .; cp "$(command -v busybox)" busybox
-        # What runtimes make when it is not there.
-        mkdir -p dev proc run sys; ln -s /proc/mounts etc/mtab; touch etc/hosts etc/hostname etc/resolv.conf
-        find . -newermt 2022-01-01 -exec touch -h -d '2020-01-02 03:04:05.678901' {{}} +"#,
-        dir.path().display()
-    ));
-    dir
-}
-
-/// Looks at containers by name, at all of them without a name; returns what was measured and the gaps
-/// of the run.
-///
-/// # Errors
-/// The sentence, when the run could not be done.
-pub fn inspect(sources: Sources, names: &[&str]) -> Result<(Vec<Measurement>, Vec<Gap>), String> {
-    inspect_with(sources, names, Options::default())
-}
-
-/// The same in another way of comparing.
-///
-/// # Errors
-/// The sentence, when the run could not be done.
-pub fn inspect_with(
-    sources: Sources,
-    names: &[&str],
-    options: Options,
-) -> Result<(Vec<Measurement>, Vec<Gap>), String> {
-    inspect_of(RuntimeKind::Docker, sources, names, options)
-}
-
-/// The same with containers of another runtime.
-///
-/// # Errors
-/// The sentence, when the run could not be done.
-pub fn inspect_of(
-    runtime: RuntimeKind,
-    sources: Sources,
-    names: &[&str],
-    options: Options,
-) -> Result<(Vec<Measurement>, Vec<Gap>), String> {
-    let request = Request {
-        sources,
-        targets: names
-            .iter()
-            .map(|name| Target::Named {
-                runtime: Some(runtime),
-                name: (*name).to_owned(),
-            })
-            .collect(),
-        paths: Vec::new(),
-        options,
-    };
-    let mut found = Vec::new();
-    let gaps = plimsoll_host::inspect::inspect(&request, &mut |m| found.push(m))
-        .map_err(|error| error.to_string())?;
-    Ok((found, gaps))
-}
-
-/// Looks at one container, of which everything must be seen.
-///
-/// # Panics
-/// When it is not found or there is a gap.
-#[must_use]
-pub fn inspect_one(sources: Sources, name: &str) -> Measurement {
-    let (mut found, gaps) = inspect(sources, &[name]).expect("inspect");
-    assert_eq!(gaps, [], "{name}");
-    let measurement = found.pop().expect("one container");
-    assert_eq!(measurement.gaps, [], "{name}");
-    measurement
-}
-
-/// Returns the changes that the runtime did not make itself, in the form of [`crate::brute`].
-#[must_use]
-pub fn not_of_docker(measurement: &Measurement) -> Differences {
-    let made = &measurement.container.runtime_paths;
-    let changes: Vec<_> = measurement
-        .changes
-        .iter()
-        .filter(|change| !made.iter().any(|path| path.covers(change)))
-        .cloned()
-        .collect();
-    crate::brute::of_changes(&changes)
 }

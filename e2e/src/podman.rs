@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::command::run;
-use crate::dockerd::inspect_of;
+use crate::look::inspect_of;
 use crate::loopfs::{Kind, LoopFs};
 use crate::mounts;
 

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use plimsoll_e2e::dockerd::{Dockerd, Driver, small_rootfs};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
 use plimsoll_e2e::loopfs::{Kind, LoopFs};
 use plimsoll_e2e::overlay::Overlay;
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{command, program, require};
 use serde_json::Value;
 

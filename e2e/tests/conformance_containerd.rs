@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use plimsoll_e2e::brute::{self, Tree};
 use plimsoll_e2e::conformance::Record;
 use plimsoll_e2e::containerd::{Containerd, inspect_one};
-use plimsoll_e2e::dockerd::{not_of_docker as not_of_runtime, operations_rootfs};
+use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::oci::Image;
 use plimsoll_e2e::operations::{self, Operation};
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::operations_rootfs;
 use plimsoll_host::inspect::Options;
 
 const IMAGE: &str = "example.org/image:1";

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use plimsoll_core::model::{Measurement, State};
 use plimsoll_e2e::brute::{self, Differences, Tree};
 use plimsoll_e2e::conformance::{IN_EACH_STATE, Record};
-use plimsoll_e2e::dockerd::{
-    Dockerd, Driver, inspect, inspect_one, not_of_docker, operations_rootfs,
-};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::{inspect, inspect_one, not_of_runtime};
 use plimsoll_e2e::operations::{self, Operation};
+use plimsoll_e2e::rootfs::operations_rootfs;
 use plimsoll_e2e::{require, told};
 
 const SLEEP: [&str; 3] = ["/busybox", "sleep", "100000"];
@@ -36,7 +36,7 @@ impl Table<'_> {
         let mut wrong: Vec<String> = operation.doubt(&performed, &expected).into_iter().collect();
 
         let measurement = inspect_one(self.daemon.disk(), name);
-        let reported = not_of_docker(&measurement);
+        let reported = not_of_runtime(&measurement);
         if reported != expected {
             wrong.push(format!(
                 "{}:\n  expected {expected:?}\n  reported {reported:?}",
@@ -160,7 +160,7 @@ fn hold(
     for (n, (scenario, expected)) in expected.iter().enumerate() {
         let ours = |m: &&Measurement| m.container.display_name() == name(prefix, n);
         let measurement = found.iter().find(ours).expect("the container");
-        let reported = not_of_docker(measurement);
+        let reported = not_of_runtime(measurement);
         let exact = reported == *expected
             && measurement.gaps.is_empty()
             && measurement.container.state == state;

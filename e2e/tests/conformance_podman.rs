@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use plimsoll_core::model::Measurement;
 use plimsoll_e2e::brute::{self, Tree};
 use plimsoll_e2e::conformance::Record;
-use plimsoll_e2e::dockerd::{not_of_docker as not_of_podman, operations_rootfs};
+use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::operations::{self, Operation};
 use plimsoll_e2e::podman::{self, Podman, Running};
+use plimsoll_e2e::rootfs::operations_rootfs;
 use plimsoll_e2e::{require, told};
 use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
 
@@ -64,7 +65,7 @@ impl Table<'_> {
             ));
         }
         let (named, gaps) = podman::inspect(self.podman.live(), &[name]).expect("inspect");
-        let by_name = not_of_podman(&named[0]);
+        let by_name = not_of_runtime(&named[0]);
         if by_name != expected || !gaps.is_empty() || !named[0].gaps.is_empty() {
             wrong.push(format!(
                 "{} by name:\n  expected {expected:?}\n  reported {by_name:?}\n  gaps {gaps:?} {:?}",

@@ -4,10 +4,11 @@ use plimsoll_core::model::{Measurement, MountOrigin, State};
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::containerd::{Containerd, inspect};
 use plimsoll_e2e::cri::{Cri, Pod};
-use plimsoll_e2e::dockerd::{not_of_docker as not_of_runtime, small_rootfs};
+use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::oci::Image;
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Request, Sources, Target};
 

@@ -4,10 +4,12 @@
 use plimsoll_core::model::{EngineKind, State};
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::containerd::{Containerd, inspect, inspect_one};
-use plimsoll_e2e::dockerd::{next_docker_missing, not_of_docker as not_of_runtime, small_rootfs};
+use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::matrix::{self, Access};
+use plimsoll_e2e::next_docker;
 use plimsoll_e2e::oci::{Archive, Image};
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Sources};
 
@@ -264,7 +266,7 @@ fn btrfs() {
 /// The same with a newer containerd.
 #[test]
 fn overlayfs_next() {
-    if let Some(why) = next_docker_missing() {
+    if let Some(why) = next_docker::missing() {
         eprintln!("SKIPPED {}: {why}", module_path!());
         return;
     }
@@ -508,7 +510,7 @@ fn what_lies_between() {
 #[test]
 fn user_namespaces_next() {
     require!("runc", "busybox", "setpriv", "mkfs.ext4");
-    if let Some(why) = next_docker_missing() {
+    if let Some(why) = next_docker::missing() {
         eprintln!("SKIPPED {}: {why}", module_path!());
         return;
     }

@@ -6,10 +6,11 @@ use plimsoll_core::model::EngineKind;
 use plimsoll_e2e::brute::{self, Differences};
 use plimsoll_e2e::command::{run, shell};
 use plimsoll_e2e::containerd::{Containerd, inspect_one};
-use plimsoll_e2e::dockerd::{not_of_docker as not_of_runtime, small_rootfs};
+use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::oci::Image;
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_host::inspect::Options;
 
 const IMAGE: &str = "example.org/image:1";

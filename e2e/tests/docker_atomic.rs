@@ -2,8 +2,10 @@
 
 use plimsoll_core::model::{EngineKind, State};
 use plimsoll_e2e::command::run;
-use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect_with, small_rootfs};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::inspect_with;
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_host::inspect::Options;
 
 fn held_still(driver: Driver, engine: EngineKind) {

@@ -8,8 +8,10 @@ use plimsoll_core::Verdict;
 use plimsoll_core::model::{CodeOrigin, FileType, Measurement, MountOrigin, Timestamp};
 use plimsoll_core::policy::{Policy, appraise};
 use plimsoll_e2e::command::run;
-use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect_one, small_rootfs};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::inspect_one;
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::small_rootfs;
 
 const NOW: Timestamp = Timestamp {
     seconds: 1_800_000_000,

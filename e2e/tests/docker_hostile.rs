@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use plimsoll_core::model::Measurement;
 use plimsoll_e2e::brute::{self, Differences};
 use plimsoll_e2e::command::shell;
-use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect, inspect_one, not_of_docker, small_rootfs};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::{inspect, inspect_one, not_of_runtime};
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::small_rootfs;
 
 const SLEEP: [&str; 2] = ["sleep", "1000"];
 
@@ -582,7 +584,7 @@ fn removed_meanwhile(driver: Driver) {
         daemon.run(&format!("c{n}"), &[], "image", &SLEEP);
         daemon.exec(&format!("c{n}"), edit);
     }
-    let expected = not_of_docker(&inspect_one(daemon.live(), "c0"));
+    let expected = not_of_runtime(&inspect_one(daemon.live(), "c0"));
     assert_eq!(expected.len(), 30 * 30 + 30 + 1);
     let removed = AtomicBool::new(false);
     let mut rounds = 0;

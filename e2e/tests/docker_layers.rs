@@ -7,9 +7,9 @@ use std::process::Command;
 use plimsoll_core::model::EngineKind;
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::command::shell;
-use plimsoll_e2e::dockerd::{
-    Dockerd, Driver, inspect, inspect_one, inspect_with, not_of_docker, small_rootfs,
-};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::{inspect, inspect_one, inspect_with, not_of_runtime};
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Sources};
 
@@ -141,7 +141,7 @@ fn fresh(driver: Driver) {
     for measurement in &all {
         let name = measurement.container.display_name();
         assert_eq!(measurement.gaps, [], "{name}");
-        assert_eq!(not_of_docker(measurement), Differences::new(), "{name}");
+        assert_eq!(not_of_runtime(measurement), Differences::new(), "{name}");
         if name.ends_with("-run") && !name.starts_with("deep") {
             assert_eq!(measurement.changes, [], "{name}");
         }
@@ -154,7 +154,7 @@ fn fresh(driver: Driver) {
     let mut expected = changes("/not/in/image/x", 'A', &[]);
     expected.extend(changes("/not/in", 'C', &["mode"]));
     let measurement = inspect_one(daemon.live(), "deep-run");
-    assert_eq!(not_of_docker(&measurement), expected);
+    assert_eq!(not_of_runtime(&measurement), expected);
     let (code, told) = verdict(&daemon, &["deep-run"], &[]);
     assert_eq!(code, Some(1), "{told}");
 }
@@ -207,7 +207,7 @@ fn tampering_with_the_init_layer_on_overlay2() {
         assert_eq!(inspect_one(daemon.live(), &name).changes, [], "{script}");
         let init = daemon.layer(&id, "-init");
         shell(&format!("cd {}; {script}", init.display()));
-        let found = not_of_docker(&inspect_one(daemon.live(), &name));
+        let found = not_of_runtime(&inspect_one(daemon.live(), &name));
         let got = found
             .get(path)
             .unwrap_or_else(|| panic!("{script}: {found:?}"));
@@ -256,7 +256,7 @@ fn tampering_with_the_init_layer_on_btrfs() {
             container = container.display(),
         ));
         let (found, gaps) = inspect(daemon.live(), &[&name]).expect("inspect");
-        let told = not_of_docker(&found[0]);
+        let told = not_of_runtime(&found[0]);
         assert_eq!(gaps, [], "{script}");
         assert_eq!(
             told.get(path).map(|what| what.0),
@@ -293,7 +293,7 @@ fn seventy_layers() {
     expected.extend(changes("/usr/bin/tool", 'C', &["mode"]));
     for sources in [daemon.live(), daemon.disk()] {
         let measurement = inspect_one(sources, "tall");
-        assert_eq!(not_of_docker(&measurement), expected);
+        assert_eq!(not_of_runtime(&measurement), expected);
         let origin = |path: &str| {
             let change = measurement
                 .changes
@@ -335,7 +335,7 @@ fn vfs_needs_the_digest_engine() {
     };
     let (found, _) = inspect_with(daemon.disk(), &["web"], options).expect("inspect");
     assert_eq!(
-        not_of_docker(&found[0]),
+        not_of_runtime(&found[0]),
         changes("/etc/shadow", 'C', &["content"])
     );
 }
@@ -366,8 +366,8 @@ fn the_digest_engine_agrees() {
         let (found, _) = inspect_with(daemon.live(), &["web"], options).expect("inspect");
         assert_eq!(found[0].gaps, []);
         assert_eq!(
-            not_of_docker(&found[0]),
-            not_of_docker(&inspect_one(daemon.live(), "web")),
+            not_of_runtime(&found[0]),
+            not_of_runtime(&inspect_one(daemon.live(), "web")),
             "{driver:?}"
         );
     }
@@ -406,7 +406,7 @@ fn a_mounted_disk() {
     shell(&format!("umount {}", target.display()));
     assert_eq!(measurement.container.pid, None);
     assert_eq!(
-        not_of_docker(&measurement),
+        not_of_runtime(&measurement),
         changes("/etc/shadow", 'D', &[])
     );
 }

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect, inspect_one, not_of_docker, small_rootfs};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::{inspect, inspect_one, not_of_runtime};
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::small_rootfs;
 
 /// A container that is restarted, paused and let go on all the time: its rootfs is unmounted and
 /// mounted again beneath the check, its processes and their mounts come and go. The changes are the
@@ -30,7 +32,7 @@ fn restarted_meanwhile(driver: Driver) {
         "moved",
         "rm /etc/shadow; echo x >> /usr/bin/tool; mkdir /home/new; echo > /home/new/f",
     );
-    let expected = not_of_docker(&inspect_one(daemon.disk(), "moved"));
+    let expected = not_of_runtime(&inspect_one(daemon.disk(), "moved"));
     assert_eq!(expected.len(), 4);
     let done = AtomicBool::new(false);
     let (mut rounds, mut gaps_met) = (0, 0);
@@ -48,7 +50,7 @@ fn restarted_meanwhile(driver: Driver) {
             let (found, gaps) = inspect(daemon.disk(), &["moved"]).expect("inspect");
             assert_eq!(gaps, [], "{driver:?}");
             let measurement = &found[0];
-            assert_eq!(not_of_docker(measurement), expected, "{driver:?}");
+            assert_eq!(not_of_runtime(measurement), expected, "{driver:?}");
             let foreign = measurement
                 .mounts
                 .iter()
@@ -61,7 +63,7 @@ fn restarted_meanwhile(driver: Driver) {
     assert!(rounds > 10, "the check is too slow to meet a restart");
     println!("{driver:?}: {rounds} rounds, {gaps_met} gaps");
     assert_eq!(
-        not_of_docker(&inspect_one(daemon.disk(), "moved")),
+        not_of_runtime(&inspect_one(daemon.disk(), "moved")),
         expected
     );
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Output;
 
 use plimsoll_core::model::{EngineKind, RuntimeKind, State};
-use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect, inspect_one, not_of_docker, small_rootfs};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::{inspect, inspect_one, not_of_runtime};
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Request, Sources, Target};
 use rustix::process::Signal;
@@ -184,7 +186,7 @@ fn two_hundred_containers() {
     for measurement in found {
         assert_eq!(measurement.gaps, []);
         assert_eq!(measurement.engine, Some(EngineKind::Overlay));
-        assert_eq!(not_of_docker(&measurement), BTreeMap::new());
+        assert_eq!(not_of_runtime(&measurement), BTreeMap::new());
         assert_eq!(measurement.container.state, State::Created);
     }
     let socket = daemon.socket().display().to_string();
@@ -269,7 +271,7 @@ fn a_container_by_its_mount_and_by_its_process() {
                 RuntimeKind::Tree
             }
         );
-        assert_eq!(not_of_docker(&found), not_of_docker(&by_name));
+        assert_eq!(not_of_runtime(&found), not_of_runtime(&by_name));
         assert_eq!(found.gaps, []);
         let paused = inspect_one(daemon.live(), "paused");
         let found = look(Target::Process(paused.container.pid.expect("pid")), foreign);
@@ -288,7 +290,7 @@ fn by_mount(daemon: &Dockerd, look: &dyn Fn(Target, Sources) -> plimsoll_core::m
     let target = || Target::OverlayMount(merged.clone());
     let found = look(target(), daemon.live());
     assert_eq!(found.container.runtime, RuntimeKind::Overlay);
-    assert_eq!(not_of_docker(&found), not_of_docker(&by_name));
+    assert_eq!(not_of_runtime(&found), not_of_runtime(&by_name));
     assert_eq!(found.gaps, []);
     // The short link of its topmost image layer goes: the path that it was mounted with leads nowhere.
     let own = daemon
@@ -302,7 +304,7 @@ fn by_mount(daemon: &Dockerd, look: &dyn Fn(Target, Sources) -> plimsoll_core::m
     let found = look(target(), daemon.live());
     assert_eq!(found.container.name.as_deref(), Some("web"));
     assert_eq!(found.container.runtime, RuntimeKind::Docker);
-    assert_eq!(not_of_docker(&found), not_of_docker(&by_name));
+    assert_eq!(not_of_runtime(&found), not_of_runtime(&by_name));
     assert!(
         !found.gaps.is_empty(),
         "Docker's own record of its layers is broken"

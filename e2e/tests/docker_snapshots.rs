@@ -4,11 +4,12 @@ use plimsoll_core::model::{EngineKind, RuntimeKind, State};
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::containerd;
 use plimsoll_e2e::disk::Disk;
-use plimsoll_e2e::dockerd::{
-    Dockerd, Driver, inspect, inspect_with, next_docker_missing, not_of_docker, small_rootfs,
-};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::{inspect, inspect_with, not_of_runtime};
 use plimsoll_e2e::matrix::{self, Access};
+use plimsoll_e2e::next_docker;
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_host::inspect::{Options, Sources};
 
 const EDITS: &str = r"
@@ -39,7 +40,7 @@ fn states(place: &str, driver: Driver, engine: EngineKind) {
         "mkfs.ext4",
         "mkfs.btrfs"
     );
-    if let Some(why) = next_docker_missing() {
+    if let Some(why) = next_docker::missing() {
         eprintln!("SKIPPED {}: {why}", module_path!());
         return;
     }
@@ -85,7 +86,7 @@ fn states(place: &str, driver: Driver, engine: EngineKind) {
             assert_eq!(measurement.container.state, now, "{name}");
             assert_eq!(measurement.engine, Some(engine), "{name}");
             assert_eq!(measurement.container.runtime, RuntimeKind::Docker);
-            assert_eq!(not_of_docker(measurement), *edits, "{name}");
+            assert_eq!(not_of_runtime(measurement), *edits, "{name}");
             assert_eq!(measurement.container.image.layers.len(), 3, "{name}");
             assert!(measurement.container.image.id.is_some(), "{name}");
             assert!(measurement.container.image.manifest.is_some(), "{name}");

@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 use plimsoll_core::model::{EngineKind, Measurement, State};
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::disk::Disk;
-use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect, inspect_with, not_of_docker, small_rootfs};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::{inspect, inspect_with, not_of_runtime};
 use plimsoll_e2e::matrix::{self, Access};
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Sources};
 
@@ -62,7 +64,7 @@ impl Way {
         let measurement = found.pop().expect("one container");
         assert_eq!((gaps, &*measurement.gaps), (vec![], &[][..]), "{name}");
         assert_eq!(measurement.engine, Some(self.engine), "{name}");
-        assert_eq!(not_of_docker(&measurement), *edits, "{name}");
+        assert_eq!(not_of_runtime(&measurement), *edits, "{name}");
         measurement
     }
 
@@ -266,7 +268,7 @@ fn states_in_between(place: &str, driver: Driver, engine: EngineKind) {
         if measurement.container.state == State::Restarting {
             assert_eq!(measurement.engine, Some(engine));
             assert_eq!(measurement.container.pid, None);
-            if measurement.gaps.is_empty() && not_of_docker(&measurement) == edited {
+            if measurement.gaps.is_empty() && not_of_runtime(&measurement) == edited {
                 matrix::told_in(place, State::Restarting, Access::Live);
                 break;
             }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plimsoll_e2e::command::{run, shell};
-use plimsoll_e2e::dockerd::{Dockerd, Driver, inspect_one, not_of_docker, small_rootfs};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::look::{inspect_one, not_of_runtime};
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{brute, program, require};
 
 /// What must be equal before and after.
@@ -221,7 +223,7 @@ fn nothing_to_see(driver: Driver) {
     daemon.exec("watched", EDITS);
     let quiet = wait_for_log(&daemon, "watched", "Watches established");
     let measurement = inspect_one(daemon.live(), "watched");
-    let told = not_of_docker(&measurement);
+    let told = not_of_runtime(&measurement);
     assert_eq!(
         told.get("/usr/bin/tool"),
         Some(&('C', vec!["content"])),

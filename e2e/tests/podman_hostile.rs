@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_core::model::{EngineKind, RuntimeKind};
 use plimsoll_e2e::brute::{self, Differences};
-use plimsoll_e2e::dockerd::{inspect_of, not_of_docker as not_of_podman, small_rootfs};
+use plimsoll_e2e::look::{inspect_of, not_of_runtime};
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::podman::{Podman, inspect, inspect_one};
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_host::inspect::{Options, Sources};
 use serde_json::{Value, json};
 
@@ -36,7 +37,7 @@ fn removed_meanwhile(kind: Kind) {
         podman.run(&name, "image", &SLEEP);
         podman.exec(&name, edit);
     }
-    let expected = not_of_podman(&inspect_one(podman.live(), "c0"));
+    let expected = not_of_runtime(&inspect_one(podman.live(), "c0"));
     assert_eq!(expected.len(), 30 * 30 + 30 + 1);
     let removed = AtomicBool::new(false);
     let (mut rounds, mut partial) = (0, 0);
@@ -318,7 +319,7 @@ fn vfs() {
         let (found, gaps) =
             inspect_of(RuntimeKind::Podman, sources, &["one"], options).expect("inspect");
         assert_eq!((gaps, &found[0].gaps), (vec![], &vec![]));
-        assert_eq!(not_of_podman(&found[0]), expected);
+        assert_eq!(not_of_runtime(&found[0]), expected);
         matrix::told("podman-vfs", "running", access);
     }
 }
@@ -350,7 +351,7 @@ fn an_image_of_another_store() {
     podman.exec("one", "rm /etc/shadow");
     let expected: Differences = [("/etc/shadow".to_owned(), ('D', vec![]))].into();
     let one = inspect_one(podman.disk(), "one");
-    assert_eq!(not_of_podman(&one), expected);
+    assert_eq!(not_of_runtime(&one), expected);
     assert!(one.container.image.id.is_some());
     // Where the other store is not known, the image is missing: that is no answer.
     let (found, _) = inspect(podman.live(), &["one"]).expect("inspect");

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_core::model::{MountOrigin, State};
-use plimsoll_e2e::dockerd::{not_of_docker as not_of_podman, small_rootfs};
+use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::podman::{Podman, inspect, inspect_one};
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::small_rootfs;
 
 /// A container that is restarted, paused and let go on all the time: the changes are the same all the
 /// time, and nobody mounts anything or runs code of his own.
@@ -37,7 +38,7 @@ fn restarted_meanwhile(kind: Kind) {
         "moved",
         "rm /etc/shadow; echo x >> /usr/bin/tool; mkdir /home/new; echo > /home/new/f",
     );
-    let expected = not_of_podman(&inspect_one(podman.live(), "moved"));
+    let expected = not_of_runtime(&inspect_one(podman.live(), "moved"));
     assert_eq!(expected.len(), 4);
     let done = AtomicBool::new(false);
     let (mut rounds, mut gaps_met) = (0, 0);
@@ -55,7 +56,7 @@ fn restarted_meanwhile(kind: Kind) {
             let (found, gaps) = inspect(podman.live(), &["moved"]).expect("inspect");
             assert_eq!(gaps, [], "{kind:?}");
             let measurement = &found[0];
-            assert_eq!(not_of_podman(measurement), expected, "{kind:?}");
+            assert_eq!(not_of_runtime(measurement), expected, "{kind:?}");
             assert_ne!(measurement.container.state, State::Created, "{kind:?}");
             let mut mounts = measurement.mounts.iter();
             let foreign = mounts.find(|mount| mount.origin == MountOrigin::Foreign);
@@ -70,7 +71,7 @@ fn restarted_meanwhile(kind: Kind) {
     assert!(rounds > 10, "the check is too slow to meet a restart");
     println!("{kind:?}: {rounds} rounds, {gaps_met} gaps");
     assert_eq!(
-        not_of_podman(&inspect_one(podman.live(), "moved")),
+        not_of_runtime(&inspect_one(podman.live(), "moved")),
         expected
     );
 }

@@ -3,10 +3,11 @@
 
 use plimsoll_core::model::{EngineKind, RuntimePathKind, State};
 use plimsoll_e2e::brute::Differences;
-use plimsoll_e2e::dockerd::{not_of_docker as not_of_podman, small_rootfs};
+use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::podman::inspect;
 use plimsoll_e2e::require;
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::rootless::{Rootless, SUBORDINATE, UID};
 use plimsoll_host::inspect::Sources;
 
@@ -44,7 +45,7 @@ fn expect(sources: Sources, name: &str, state: State, edits: &Differences) {
     );
     assert_eq!(container.pid.is_some(), container.is_live(), "{name}");
     assert_eq!(measurement.engine, Some(EngineKind::Overlay), "{name}");
-    assert_eq!(not_of_podman(measurement), *edits, "{name}");
+    assert_eq!(not_of_runtime(measurement), *edits, "{name}");
     // Without systemd and the second version of control groups a user's container has no group of its
     // own, so that its processes cannot be told.
     let mut gaps = gaps.iter().chain(&measurement.gaps);

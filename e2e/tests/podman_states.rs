@@ -6,10 +6,11 @@ use plimsoll_core::model::{
 };
 use plimsoll_e2e::brute::{self, Differences};
 use plimsoll_e2e::command::shell;
-use plimsoll_e2e::dockerd::{inspect_of, not_of_docker as not_of_podman, small_rootfs};
+use plimsoll_e2e::look::{inspect_of, not_of_runtime};
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::podman::{Podman, inspect, inspect_one};
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Sources};
 
@@ -86,7 +87,7 @@ fn expect(sources: Sources, name: &str, state: State, engine: EngineKind, edits:
     let container = &measurement.container;
     assert_eq!(container.state, state, "{name}");
     assert_eq!(measurement.engine, Some(engine), "{name}");
-    assert_eq!(not_of_podman(&measurement), *edits, "{name}, {state:?}");
+    assert_eq!(not_of_runtime(&measurement), *edits, "{name}, {state:?}");
     assert_eq!(measurement.gaps, [], "{name}, {state:?}");
     assert_eq!(container.pid.is_some(), container.is_live(), "{name}");
     let image = &container.image;

@@ -6,6 +6,7 @@
 )]
 
 mod conformance;
+mod generated;
 mod man;
 mod runtimes;
 mod schema;
@@ -37,12 +38,14 @@ fn main() -> ExitCode {
         ["schema", "--check"] => schema::check(&root()),
         ["man"] => man::write(&root(), &root().join("target/man")),
         ["man", directory] => man::write(&root(), Path::new(directory)),
-        ["conformance"] => conformance::make(&root()),
-        ["conformance", "--check"] => conformance::check(&root()),
-        ["conformance", "--from", directory] => conformance::collect(&root(), Path::new(directory)),
-        ["runtimes"] => runtimes::make(&root()),
-        ["runtimes", "--check"] => runtimes::check(&root()),
-        ["runtimes", "--from", directory] => runtimes::collect(&root(), Path::new(directory)),
+        ["conformance"] => conformance::CONFORMANCE.make(&root()),
+        ["conformance", "--check"] => conformance::CONFORMANCE.check(&root()),
+        ["conformance", "--from", directory] => {
+            conformance::CONFORMANCE.from(&root(), Path::new(directory))
+        }
+        ["runtimes"] => runtimes::RUNTIMES.make(&root()),
+        ["runtimes", "--check"] => runtimes::RUNTIMES.check(&root()),
+        ["runtimes", "--from", directory] => runtimes::RUNTIMES.from(&root(), Path::new(directory)),
         _ => Err(vec![USAGE.to_owned()]),
     };
     match outcome {

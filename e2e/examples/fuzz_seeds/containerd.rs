@@ -1,9 +1,9 @@
 //! Databases and configurations of a real containerd.
 
 use plimsoll_e2e::containerd::Containerd;
-use plimsoll_e2e::dockerd::small_rootfs;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::oci::Image;
+use plimsoll_e2e::rootfs::small_rootfs;
 
 use super::Seeds;
 

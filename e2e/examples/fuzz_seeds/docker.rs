@@ -5,8 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use plimsoll_e2e::command::shell;
-use plimsoll_e2e::dockerd::{Dockerd, Driver, small_rootfs};
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
 use plimsoll_e2e::program;
+use plimsoll_e2e::rootfs::small_rootfs;
 
 use super::Seeds;
 

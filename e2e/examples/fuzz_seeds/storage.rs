@@ -1,8 +1,8 @@
 //! Records of a real Podman.
 
-use plimsoll_e2e::dockerd::small_rootfs;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::podman::Podman;
+use plimsoll_e2e::rootfs::small_rootfs;
 
 use super::Seeds;
 

@@ -6,9 +6,11 @@
 pub mod containerd;
 pub mod docker;
 pub mod find;
+mod image_config;
 mod links;
 mod lower;
 mod made;
+mod mounted;
 pub mod overlay_mount;
 pub mod process;
 pub mod storage;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::store::Store;
+use crate::runtimes::image_config::ImageConfig;
 
 /// Largest manifest or configuration that is read, in bytes: both are lists of digests and settings.
 const BLOB_MAX: usize = 8 << 20;
@@ -43,18 +44,6 @@ struct Node {
 #[derive(Debug, Deserialize)]
 struct Descriptor {
     digest: Digest,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct ImageConfig {
-    #[serde(default)]
-    rootfs: RootFs,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct RootFs {
-    #[serde(default)]
-    diff_ids: Option<Vec<DiffId>>,
 }
 
 /// Looks for the image whose layers are the chain that ends with `top`, from an index, a manifest or, with
@@ -110,7 +99,7 @@ fn config(
 ) -> Option<Found> {
     let blob = read(store, digest, missing)?;
     let config: ImageConfig = parse(digest, &blob, missing)?;
-    let layers = config.rootfs.diff_ids.unwrap_or_default();
+    let layers = config.into_layers();
     (chain_ids(&layers).last() == Some(top)).then(|| Found {
         id: Some(digest.into()),
         manifest,

@@ -22,8 +22,9 @@ use crate::layers::{
     Subvolume, index,
 };
 use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount, subvolume_option};
+use crate::proc::mountinfo::{Mount, OverlayMount};
 use crate::runtimes::links::{followed, followed_mounts};
+use crate::runtimes::mounted::{not_the_driver, not_the_subvolume};
 use crate::runtimes::{Located, RuntimeError};
 
 /// A container whose layers are to be found.
@@ -208,16 +209,7 @@ fn btrfs(wanted: &Wanted<'_>, place: Place) -> Result<Located, RuntimeError> {
     let image = find(&committed, "snapshots", image_top(wanted)?)?;
     let mut gaps = Vec::new();
     if let Some(mounted) = mounted(wanted, &mut gaps) {
-        if mounted.fs_type.as_bytes() == b"btrfs" {
-            let id = subvolume_option(mounted.super_options.as_bytes());
-            if id != Some(container.id) {
-                let on = id.map_or_else(|| "unknown".into(), |id| id.to_string());
-                let told = container.id.to_string();
-                gaps.push(contradiction("subvolume", on.as_bytes(), &told));
-            }
-        } else {
-            gaps.push(not_the_driver(&mounted, "btrfs"));
-        }
+        gaps.extend(not_the_subvolume(&mounted, container.id));
     }
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
@@ -337,16 +329,6 @@ fn contradiction(what: &str, on: &[u8], told: &str) -> Gap {
         format!(
             "the container runs on {what} \"{}\", its record says {told}",
             excerpt(on)
-        ),
-    )
-}
-
-fn not_the_driver(mounted: &Mount, expected: &str) -> Gap {
-    Gap::new(
-        "mountinfo",
-        format!(
-            "the container runs on a file system of type {}, its record says {expected}",
-            mounted.fs_type
         ),
     )
 }

@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::memo::Memo;
-use super::record::{HostConfig, ImageConfig, Record};
+use super::record::{HostConfig, Record};
 use crate::fs::{Dir, RECORD_LIMIT, Stat};
 use crate::runtimes::RuntimeError;
+use crate::runtimes::image_config::ImageConfig;
 
 /// One data root of Docker.
 #[derive(Debug)]

@@ -18,10 +18,11 @@ use crate::layers::{
     Subvolume, index,
 };
 use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount, subvolume_option};
+use crate::proc::mountinfo::{Mount, OverlayMount};
 use crate::runtimes::Located;
 use crate::runtimes::links::{followed, followed_mounts};
 use crate::runtimes::lower::{self, LayerName, excerpt, last_two};
+use crate::runtimes::mounted::{not_the_driver, not_the_subvolume};
 
 /// A storage driver that keeps its layers in a way that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,21 +322,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let image = find(image)?;
     let mut gaps = Vec::new();
     if let Some(mounted) = mounted(wanted, &mut gaps) {
-        if mounted.fs_type.as_bytes() == b"btrfs" {
-            let id = subvolume_option(mounted.super_options.as_bytes());
-            if id != Some(container.id) {
-                gaps.push(Gap::new(
-                    "mountinfo",
-                    format!(
-                        "the container runs on subvolume {}, its record says {}",
-                        id.map_or_else(|| "unknown".into(), |id| id.to_string()),
-                        container.id
-                    ),
-                ));
-            }
-        } else {
-            gaps.push(not_the_driver(&mounted, "btrfs"));
-        }
+        gaps.extend(not_the_subvolume(&mounted, container.id));
     }
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
@@ -410,14 +397,4 @@ fn mounted(wanted: &Wanted<'_>, gaps: &mut Vec<Gap>) -> Option<Mount> {
             None
         }
     }
-}
-
-fn not_the_driver(mounted: &Mount, expected: &str) -> Gap {
-    Gap::new(
-        "mountinfo",
-        format!(
-            "the container runs on a file system of type {}, its record says {expected}",
-            mounted.fs_type
-        ),
-    )
 }

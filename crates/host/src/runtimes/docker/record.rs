@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_core::model::{DiffId, Digest, ImageId, State};
+use plimsoll_core::model::{Digest, ImageId, State};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -165,27 +165,6 @@ pub(super) struct MountRequest {
     pub(super) kind: String,
     #[serde(rename = "Target", default)]
     pub(super) target: String,
-}
-
-/// `image/<driver>/imagedb/content/sha256/<id>`.
-#[derive(Debug, Deserialize)]
-pub(super) struct ImageConfig {
-    #[serde(default)]
-    rootfs: RootFs,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct RootFs {
-    /// Absent when the image has no layer.
-    #[serde(default)]
-    diff_ids: Option<Vec<DiffId>>,
-}
-
-impl ImageConfig {
-    /// Returns the layers, the base first.
-    pub(super) fn into_layers(self) -> Vec<DiffId> {
-        self.rootfs.diff_ids.unwrap_or_default()
-    }
 }
 
 /// `/etc/docker/daemon.json`.

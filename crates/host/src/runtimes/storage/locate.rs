@@ -16,9 +16,10 @@ use crate::layers::{
     BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume, index,
 };
 use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount, subvolume_option};
+use crate::proc::mountinfo::{Mount, OverlayMount};
 use crate::runtimes::links::followed_mounts;
 use crate::runtimes::lower::{self, excerpt, last_two};
+use crate::runtimes::mounted::{not_the_driver, not_the_subvolume};
 use crate::runtimes::{Located, RuntimeError};
 
 /// Which directories of one layer the overlay driver stacks at most: `diff`, and `diff1` and so on that
@@ -344,21 +345,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     let image = find(top)?;
     let mut gaps = Vec::new();
     if let Some(mounted) = mounted(wanted, &mut gaps) {
-        if mounted.fs_type.as_bytes() == b"btrfs" {
-            let id = subvolume_option(mounted.super_options.as_bytes());
-            if id != Some(container.id) {
-                gaps.push(Gap::new(
-                    "mountinfo",
-                    format!(
-                        "the container runs on subvolume {}, its record says {}",
-                        id.map_or_else(|| "unknown".into(), |id| id.to_string()),
-                        container.id
-                    ),
-                ));
-            }
-        } else {
-            gaps.push(not_the_driver(&mounted, "btrfs"));
-        }
+        gaps.extend(not_the_subvolume(&mounted, container.id));
     }
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
@@ -443,14 +430,4 @@ fn mounted(wanted: &Wanted<'_>, gaps: &mut Vec<Gap>) -> Option<Mount> {
             None
         }
     }
-}
-
-fn not_the_driver(mounted: &Mount, expected: &str) -> Gap {
-    Gap::new(
-        "mountinfo",
-        format!(
-            "the container runs on a file system of type {}, its record says {expected}",
-            mounted.fs_type
-        ),
-    )
 }

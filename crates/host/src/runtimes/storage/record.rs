@@ -230,26 +230,6 @@ impl ImageRecord {
     }
 }
 
-/// An image's configuration (OCI image specification, `config.md`).
-#[derive(Debug, Deserialize)]
-pub(super) struct ImageConfig {
-    #[serde(default)]
-    rootfs: RootFs,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct RootFs {
-    #[serde(default)]
-    diff_ids: Option<Vec<DiffId>>,
-}
-
-impl ImageConfig {
-    /// Returns the layers, the base first.
-    pub(super) fn into_layers(self) -> Vec<DiffId> {
-        self.rootfs.diff_ids.unwrap_or_default()
-    }
-}
-
 /// What an OCI runtime is to do (OCI runtime specification, `config.md`).
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Spec {

@@ -13,9 +13,10 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::record::{self, ContainerRecord, ImageConfig, ImageRecord, LayerRecord, Records, Spec};
+use super::record::{self, ContainerRecord, ImageRecord, LayerRecord, Records, Spec};
 use super::source::Graph;
 use crate::fs::{Dir, RECORD_LIMIT, Stat};
+use crate::runtimes::image_config::ImageConfig;
 use crate::runtimes::lower::excerpt;
 
 /// How often is looked for a specification that is being replaced, and how long is waited each time.
