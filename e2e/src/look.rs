@@ -3,7 +3,7 @@
 use plimsoll_core::model::{Gap, Measurement, RuntimeKind};
 use plimsoll_host::inspect::{Options, Request, Sources, Target};
 
-use crate::brute::Differences;
+use crate::brute::{self, Differences};
 
 /// Looks at containers by name, at all of them without a name; returns what was measured and the gaps
 /// of the run.
@@ -77,5 +77,22 @@ pub fn not_of_runtime(measurement: &Measurement) -> Differences {
         .filter(|change| !made.iter().any(|path| path.covers(change)))
         .cloned()
         .collect();
-    crate::brute::of_changes(&changes)
+    brute::of_changes(&changes)
+}
+
+/// Whether all of these changes are told of a container. Where some are not there must be a gap.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn is_whole_or_gap(measurement: &Measurement, expected: &Differences) -> bool {
+    let told: Differences = brute::of_changes(&measurement.changes);
+    let mut expected = expected.iter();
+    let all = expected.all(|(path, what)| told.get(path) == Some(what));
+    assert!(
+        all || !measurement.gaps.is_empty(),
+        "{} changes and no gap",
+        told.len()
+    );
+    all
 }
