@@ -123,7 +123,7 @@ pub(crate) enum Command {
         after_help = "Exit codes:\n  0  every container is listed, and its layers are found\n  2  something could not be found, or the run could not be done"
     )]
     List(ListArgs),
-    /// Prove that the layers of images lie on disk as their digests say
+    /// Prove that the layers of images lie on disk as their digests say, and remember it
     #[command(subcommand)]
     Image(ImageCommand),
     /// Tell what can be seen on this host, what is missing, and the remedy
@@ -367,7 +367,9 @@ pub(crate) struct Comparison {
         help_heading = "How it is compared"
     )]
     pub(crate) confirm: Option<When>,
-    /// How far the image's own layers are proved: trust takes them as they lie on disk
+    /// How far the image's own layers are proved: trust takes them as they lie on disk, sealed looks
+    /// whether they are as when they were sealed, digest rebuilds them [default: sealed where a layer has
+    /// a seal, else trust]
     #[arg(
         long,
         value_enum,
@@ -377,6 +379,15 @@ pub(crate) struct Comparison {
         help_heading = "How it is compared"
     )]
     pub(crate) layers: Option<Layers>,
+    /// Where plimsoll image seal keeps the seals [default: /var/lib/plimsoll]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PLIMSOLL_STATE",
+        hide_env = true,
+        help_heading = "How it is compared"
+    )]
+    pub(crate) state: Option<PathBuf>,
     /// Hold the container still meanwhile (writes: a snapshot, or a frozen cgroup)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", env = "PLIMSOLL_ATOMIC", hide_env = true, hide_possible_values = true, help_heading = "How it is compared")]
     pub(crate) atomic: Option<bool>,
@@ -447,9 +458,7 @@ pub(crate) enum When {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Layers {
     Trust,
-    #[value(hide = true)]
     Sealed,
-    #[value(hide = true)]
     Digest,
 }
 

@@ -7,10 +7,11 @@ use plimsoll_core::model::{
 };
 
 pub use crate::measure::Options;
-use crate::measure::{self, view};
+use crate::measure::{self, REFERENCE, view};
 use crate::privilege;
 pub use crate::runtimes::find::{FindError as InspectError, Sources, Target};
 use crate::runtimes::{RuntimeError, find};
+use crate::seal::Prover;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -25,8 +26,8 @@ pub struct Request {
     pub options: Options,
 }
 
-/// Looks at each container asked for, and hands each measurement over as soon as it is made.
-/// Returns what could not be seen and belongs to no single container.
+/// Looks at each container asked for, and hands each measurement over as soon as it is made. The layers of
+/// images are taken as they lie on disk. Returns what could not be seen and belongs to no single container.
 ///
 /// A container that cannot be compared gives a measurement without an engine and with a gap.
 ///
@@ -34,6 +35,18 @@ pub struct Request {
 /// [`InspectError`] when a target is unknown or nothing can be looked at at all.
 pub fn inspect(
     request: &Request,
+    each: &mut dyn FnMut(Measurement),
+) -> Result<Vec<Gap>, InspectError> {
+    inspect_down(request, &mut Prover::none(), each)
+}
+
+/// The same down to the layers of images, which `prover` proves.
+///
+/// # Errors
+/// Those of [`inspect`].
+pub fn inspect_down(
+    request: &Request,
+    prover: &mut Prover,
     each: &mut dyn FnMut(Measurement),
 ) -> Result<Vec<Gap>, InspectError> {
     let (found, gaps) = find::containers(&request.sources, &request.targets)?;
@@ -57,6 +70,15 @@ pub fn inspect(
                     measurement.container.runtime_paths = paths;
                     measurement.gaps.extend(gaps);
                 }
+                // After they were compared with: a layer that was touched meanwhile has no seal that holds.
+                let (baseline, gaps) =
+                    prover.prove(&*runtime, &measurement.container, &located.stack);
+                if baseline.layers >= LayerTrust::Sealed {
+                    let moved = |gap: &Gap| gap.what.as_bytes() == REFERENCE.as_bytes();
+                    measurement.gaps.retain(|gap| !moved(gap));
+                }
+                measurement.baseline = baseline;
+                measurement.gaps.extend(gaps);
                 measurement.gaps.extend(located.gaps);
                 measurement
                     .gaps
@@ -78,9 +100,7 @@ fn unmeasured(container: Container, error: &RuntimeError) -> Measurement {
     Measurement {
         container,
         engine: None,
-        baseline: Baseline {
-            layers: LayerTrust::Trusted,
-        },
+        baseline: Baseline::trusted(),
         changes: Vec::new(),
         identical_copies: 0,
         mounts: Vec::new(),

@@ -17,6 +17,8 @@ pub mod image;
 pub mod inspect;
 pub mod layers;
 pub mod measure;
+mod parallel;
 pub mod privilege;
 pub mod proc;
 pub mod runtimes;
+pub mod seal;

@@ -6,7 +6,10 @@
 pub mod btrfs;
 pub mod child;
 pub mod fiemap;
+pub mod handle;
+pub mod lease;
 pub mod mount;
 pub mod quiet;
 pub mod trace;
+pub mod verity;
 pub mod xattr;

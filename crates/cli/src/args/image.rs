@@ -17,6 +17,17 @@ Examples:
   plimsoll image verify acme/web:1     this one
 ";
 
+const AFTER_SEAL: &str = "\
+Exit codes:
+  0  every layer is what its digest says, and sealed
+  1  a layer is not what its digest says: it has no new seal
+  2  a layer could not be verified or sealed, or the run could not be done
+
+Examples:
+  plimsoll image seal                  every image on this host
+  plimsoll check --layers sealed       hold each container's layers to their seals
+";
+
 /// What to do with images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
@@ -26,6 +37,24 @@ pub(crate) enum ImageCommand {
     /// changed, planted or taken away, by content and by each attribute.
     #[command(after_help = AFTER_VERIFY)]
     Verify(VerifyArgs),
+    /// Verify layers, and remember those that are what their digests say
+    ///
+    /// Of each layer a seal is kept, of less than 200 bytes: what its file system keeps of it that only
+    /// somebody with the raw disk, or the clock, can put back once a file was touched. After that plimsoll
+    /// check looks at the seals, in the time that looking at metadata takes. Where one does not hold it
+    /// rebuilds the layer and names the files.
+    #[command(after_help = AFTER_SEAL)]
+    Seal(SealArgs),
+}
+
+// Arguments of `image seal`.
+#[derive(Debug, Args)]
+pub(crate) struct SealArgs {
+    #[command(flatten)]
+    pub(crate) verify: VerifyArgs,
+    /// Keep the seals in this directory [default: /var/lib/plimsoll]
+    #[arg(long, value_name = "DIR", env = "PLIMSOLL_STATE", hide_env = true)]
+    pub(crate) state: Option<PathBuf>,
 }
 
 // Arguments of `image verify`.

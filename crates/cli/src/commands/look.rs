@@ -11,8 +11,9 @@ use plimsoll_core::Summary;
 use plimsoll_core::model::{Algorithm, Bytes, EngineKind, Timestamp};
 use plimsoll_core::policy::{Action, Lifetime, Policy, appraise};
 use plimsoll_core::report::v1;
-use plimsoll_host::inspect::{Options, Request, Sources, inspect};
+use plimsoll_host::inspect::{Options, Request, Sources, inspect_down};
 use plimsoll_host::measure::Confirm;
+use plimsoll_host::seal::{self, Prover, Store};
 
 use crate::args::{Comparison, Engine, Format, Hash, Layers, LookArgs, Places, When};
 use crate::error::{CliError, shown};
@@ -25,6 +26,10 @@ use crate::{config, targets};
 #[derive(Debug)]
 pub(super) struct Look {
     request: Request,
+    /// How far the layers of images are proved.
+    layers: seal::Layers,
+    /// Where seals are kept.
+    seals: Store,
     policy: Policy,
     policy_file: Option<PathBuf>,
     format: Format,
@@ -55,7 +60,9 @@ impl Look {
             Some(file) => (read_policy(&file)?, Some(file)),
             None => (Policy::default(), None),
         };
-        let mut options = options(&settings.comparison)?;
+        let layers = how(settings.comparison.layers, !args.paths.is_empty());
+        let seals = store(settings.comparison.state.as_deref());
+        let mut options = options(&settings.comparison);
         options.baseline = args.baseline;
         options.expand |= policy.needs_expansion();
         Ok(Self {
@@ -72,6 +79,8 @@ impl Look {
                     .collect::<Result<_, _>>()?,
                 options,
             },
+            layers,
+            seals,
             policy,
             policy_file,
             format,
@@ -103,7 +112,9 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
     let mut written = Ok(());
     let progress = progress(look, *talk);
 
-    let gaps = inspect(&look.request, &mut |measurement| {
+    let jobs = look.request.options.jobs;
+    let mut prover = Prover::new(look.layers, look.seals.clone(), jobs);
+    let gaps = inspect_down(&look.request, &mut prover, &mut |measurement| {
         progress.inc(1);
         let appraisal = appraise(&measurement, &look.policy, now);
         let container = v1::Container::new(measurement, appraisal);
@@ -195,22 +206,9 @@ fn socket(url: &str) -> Result<PathBuf, CliError> {
     )
 }
 
-fn options(settings: &Comparison) -> Result<Options, CliError> {
-    match settings.layers {
-        None | Some(Layers::Trust) => {}
-        Some(Layers::Sealed) => {
-            return Err(CliError::new(
-                "--layers sealed needs sealed layers, which this version cannot make yet",
-            )
-            .hint("--layers trust takes the image's layers as they lie on disk"));
-        }
-        Some(Layers::Digest) => {
-            return Err(CliError::new("--layers digest is not there yet: this version cannot rebuild a layer to its diffID")
-                .hint("--layers trust takes the image's layers as they lie on disk"));
-        }
-    }
+fn options(settings: &Comparison) -> Options {
     let default = Options::default();
-    Ok(Options {
+    Options {
         engine: match settings.engine {
             None | Some(Engine::Auto) => None,
             Some(Engine::Overlay) => Some(EngineKind::Overlay),
@@ -234,7 +232,24 @@ fn options(settings: &Comparison) -> Result<Options, CliError> {
             .max_changes
             .map_or(default.max_changes, |max| max as usize),
         baseline: None,
-    })
+    }
+}
+
+/// Returns how far layers are proved. The cost of a path is the same whatever the image's size, which no
+/// look at all its layers is.
+fn how(layers: Option<Layers>, only_paths: bool) -> seal::Layers {
+    match layers {
+        None if only_paths => seal::Layers::Trust,
+        None => seal::Layers::Auto,
+        Some(Layers::Trust) => seal::Layers::Trust,
+        Some(Layers::Sealed) => seal::Layers::Sealed,
+        Some(Layers::Digest) => seal::Layers::Digest,
+    }
+}
+
+/// Returns where seals are kept.
+pub(super) fn store(state: Option<&Path>) -> Store {
+    state.map_or_else(Store::default, Store::at)
 }
 
 fn read_policy(file: &Path) -> Result<Policy, CliError> {
@@ -300,16 +315,27 @@ mod tests {
     }
 
     #[test]
-    fn options_that_are_not_there_yet_say_so() {
-        for layers in [Layers::Sealed, Layers::Digest] {
-            let settings = Comparison {
-                layers: Some(layers),
-                ..Comparison::default()
-            };
-            assert!(options(&settings).unwrap_err().hint.is_some());
+    fn layers_are_trusted_where_only_paths_are_asked_for() {
+        for (layers, of_paths, all) in [
+            (None, seal::Layers::Trust, seal::Layers::Auto),
+            (
+                Some(Layers::Trust),
+                seal::Layers::Trust,
+                seal::Layers::Trust,
+            ),
+            (
+                Some(Layers::Sealed),
+                seal::Layers::Sealed,
+                seal::Layers::Sealed,
+            ),
+            (
+                Some(Layers::Digest),
+                seal::Layers::Digest,
+                seal::Layers::Digest,
+            ),
+        ] {
+            assert_eq!(how(layers, true), of_paths);
+            assert_eq!(how(layers, false), all);
         }
-        let options = options(&Comparison::default()).unwrap();
-        assert_eq!((options.engine, options.confirm), (None, Confirm::Auto));
-        assert!(options.threads() >= 1);
     }
 }

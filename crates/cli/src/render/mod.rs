@@ -6,6 +6,7 @@ mod beside;
 pub(crate) mod columns;
 mod docker;
 mod json;
+pub(crate) mod layers;
 mod ndjson;
 pub(crate) mod table;
 

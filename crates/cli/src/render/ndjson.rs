@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use plimsoll_core::model::{
-    Baseline, Bytes, ContainerId, EngineKind, ImageId, RootPath, RuntimeKind, State, Timestamp,
+    Bytes, ContainerId, EngineKind, ImageId, RootPath, RuntimeKind, State, Timestamp,
 };
 use plimsoll_core::report::v1;
 use plimsoll_core::{Summary, Verdict};
@@ -53,7 +53,7 @@ struct ContainerLine<'a> {
     container: Who<'a>,
     state: State,
     engine: Option<EngineKind>,
-    baseline: Baseline,
+    baseline: v1::Baseline,
     verdict: Verdict,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     paths: &'a [RootPath],

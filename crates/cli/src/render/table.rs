@@ -10,7 +10,7 @@ use plimsoll_core::{Summary, Verdict};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::columns::Columns;
-use super::{View, beside};
+use super::{View, beside, layers};
 use crate::talk::Talk;
 
 /// Changes of one container that `check` shows; `diff` shows all, and so does `-v`.
@@ -119,7 +119,8 @@ impl Table {
             .iter()
             .filter(|gap| self.verbose || !gap.accepted)
             .collect();
-        let beside = beside::lines(container, self.verbose);
+        let mut beside = beside::lines(container, self.verbose);
+        beside.extend(layers::lines(container, self.verbose));
         if wanted.is_empty() && gaps.is_empty() && beside.is_empty() {
             return Ok(());
         }
@@ -155,7 +156,8 @@ impl Table {
             write_gap(gap, "  ", out)?;
         }
         if self.verbose {
-            writeln!(out, "  {DIM}{}{DIM:#}", cost(container))?;
+            let layers = container.baseline.layers.as_str();
+            writeln!(out, "  {DIM}{}, layers {layers}{DIM:#}", cost(container))?;
         }
         Ok(())
     }
@@ -165,7 +167,11 @@ impl Table {
             for change in &container.changes {
                 writeln!(out, "{}", change_line(change, self.verbose))?;
             }
-            for line in beside::lines(container, self.verbose) {
+            let beside = beside::lines(container, self.verbose);
+            for line in beside
+                .into_iter()
+                .chain(layers::lines(container, self.verbose))
+            {
                 writeln!(out, "{line}")?;
             }
             for gap in &container.gaps {
@@ -177,9 +183,10 @@ impl Table {
                 .engine
                 .map_or("not compared", |engine| engine.as_str());
             talk.note(&format!(
-                "{}: {} ({engine}, {})",
+                "{}: {} ({engine}, layers {}, {})",
                 escape(container.display_name().as_bytes()),
                 container.verdict.as_str(),
+                container.baseline.layers.as_str(),
                 cost(container)
             ));
         }

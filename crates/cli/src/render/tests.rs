@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plimsoll_core::model::{
     Aspect, Attributes, Baseline, Bytes, Change, ChangeKind, Container, ContainerId, Cost,
-    EngineKind, FileType, Gap, Image, LayerTrust, Measurement, RootPath, RuntimeKind, State,
+    EngineKind, FileType, Gap, Image, Measurement, RootPath, RuntimeKind, State,
 };
 use plimsoll_core::policy::{Policy, appraise};
 
@@ -65,9 +65,7 @@ fn measurement(name: &str, changes: Vec<Change>, gaps: Vec<Gap>) -> Measurement 
             ..Container::new(ContainerId::new("c0ffee".repeat(10)), RuntimeKind::Docker)
         },
         engine: Some(EngineKind::Overlay),
-        baseline: Baseline {
-            layers: LayerTrust::Trusted,
-        },
+        baseline: Baseline::trusted(),
         changes,
         identical_copies: 0,
         mounts: Vec::new(),

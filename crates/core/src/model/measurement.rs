@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Code, Container, Gap, Mount};
+use super::{Bytes, Change, Code, Container, DiffId, Gap, Mount};
 
 /// How the two sides were compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -31,10 +31,14 @@ impl EngineKind {
     }
 }
 
-/// How far the image's layers themselves were proved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+/// How far an image's layers themselves were proved; the weakest first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum LayerTrust {
+    /// Rebuilt in this run, and not what their diffIDs say.
+    Violated,
     /// Taken as they lie on disk.
     Trusted,
     /// Unchanged since they were last verified, by a seal.
@@ -43,11 +47,67 @@ pub enum LayerTrust {
     Verified,
 }
 
+impl LayerTrust {
+    /// Returns the word used in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Violated => "violated",
+            Self::Trusted => "trusted",
+            Self::Sealed => "sealed",
+            Self::Verified => "verified",
+        }
+    }
+}
+
+/// How far one layer of a container's image was proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerProof {
+    /// The digest that it must have.
+    pub diff_id: DiffId,
+    /// Where its files lie on the host, to show.
+    pub path: Bytes,
+    /// What holds for it.
+    pub held: LayerTrust,
+    /// Whether it has a seal that does not hold: something in it was touched since, be it put back again.
+    pub seal_broken: bool,
+    /// What differs on disk from its stream, sorted by path, where it was rebuilt.
+    pub changes: Vec<Change>,
+}
+
 /// What the container was compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
-    /// How far its layers were proved.
+    /// How far its layers were proved: the weakest of them.
     pub layers: LayerTrust,
+    /// The same of each layer, the base first; empty when all are taken as they lie on disk.
+    pub proofs: Vec<LayerProof>,
+}
+
+impl Baseline {
+    /// Returns the one whose layers are taken as they lie on disk.
+    #[must_use]
+    pub fn trusted() -> Self {
+        Self {
+            layers: LayerTrust::Trusted,
+            proofs: Vec::new(),
+        }
+    }
+
+    /// Returns the one of these layers.
+    #[must_use]
+    pub fn of(proofs: Vec<LayerProof>) -> Self {
+        let weakest = proofs.iter().map(|proof| proof.held).min();
+        let layers = weakest.unwrap_or(LayerTrust::Trusted);
+        let all_trusted = |proof: &LayerProof| proof.held == LayerTrust::Trusted;
+        Self {
+            layers,
+            proofs: match proofs.iter().all(all_trusted) {
+                true => Vec::new(),
+                false => proofs,
+            },
+        }
+    }
 }
 
 /// What a measurement took.

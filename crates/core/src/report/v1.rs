@@ -1,13 +1,16 @@
 //! Version 1 of the report.
 
+mod baseline;
 pub mod images;
+
+pub use baseline::{Baseline, LayerProof};
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
 use crate::model::{
-    self, Aspects, Attributes, Baseline, Bytes, ChangeKind, ContainerId, DiffId, EngineKind, Image,
+    self, Aspects, Attributes, Bytes, ChangeKind, ContainerId, DiffId, EngineKind, Image,
     Measurement, Pod, RootPath, RuntimeKind, State, Timestamp,
 };
 use crate::policy::{Appraisal, Class, Outcome};
@@ -209,7 +212,7 @@ impl Container {
             state: container.state,
             image: container.image,
             engine,
-            baseline,
+            baseline: baseline.into(),
             verdict: appraisal.verdict,
             changes: changes
                 .into_iter()

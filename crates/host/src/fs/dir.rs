@@ -1,7 +1,9 @@
 //! A directory handle, and everything that is reached through one.
 
+mod lasting;
 mod look;
 
+pub use self::lasting::Lasting;
 pub use self::look::{Identity, known_identity};
 
 use std::ffi::{CStr, CString, OsStr};

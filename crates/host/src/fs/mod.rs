@@ -8,7 +8,7 @@ mod file;
 mod owners;
 mod stat;
 
-pub use dir::{Dir, DirReader, Identity, known_identity};
+pub use dir::{Dir, DirReader, Identity, Lasting, known_identity};
 use file::read_whole;
 pub use file::{Comparer, Difference, open_regular, read_at, stat_fd};
 pub use owners::{IdRange, Owners};

@@ -18,9 +18,14 @@ pub mod view;
 pub mod walk;
 
 pub use options::Options;
+pub(crate) use options::thread_count;
 pub use select::measure;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
+
+/// What a gap is about that says that the image's subvolume was changed after the container was made from it.
+/// What differs between the two was found all the same: it means nothing where the image itself is proved.
+pub const REFERENCE: &str = "reference";
 
 /// Which of the two trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

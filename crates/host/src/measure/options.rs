@@ -48,13 +48,13 @@ impl Options {
     /// Returns how many threads hash.
     #[must_use]
     pub fn threads(&self) -> usize {
-        threads(self.jobs)
+        thread_count(self.jobs)
     }
 }
 
 /// Returns how many threads to use. Not asked until there is work for them: the answer takes the reading
 /// of several files of the kernel's.
-pub(super) fn threads(asked: Option<NonZero<usize>>) -> usize {
+pub(crate) fn thread_count(asked: Option<NonZero<usize>>) -> usize {
     let threads = asked.or_else(|| std::thread::available_parallelism().ok());
     threads.map_or(1, NonZero::get)
 }

@@ -5,8 +5,7 @@ use std::io::BufReader;
 use std::os::unix::ffi::OsStrExt as _;
 
 use plimsoll_core::model::{
-    Baseline, Container, Cost, EngineKind, Gap, LayerTrust, Measurement, RootPath, RuntimePath,
-    escape,
+    Baseline, Container, Cost, EngineKind, Gap, Measurement, RootPath, RuntimePath, escape,
 };
 
 use super::agreement::{self, Agreement};
@@ -15,7 +14,7 @@ use super::digest::stored::BaselinePair;
 use super::digest::{DigestPair, Readable};
 use super::outcome::{Limits, Outcome};
 use super::overlay::OverlayPair;
-use super::{Options, Pair, Trouble, paths, walk};
+use super::{Options, Pair, REFERENCE, Trouble, paths, walk};
 use crate::freeze;
 use crate::layers::btrfs::Snapshot;
 use crate::layers::{BtrfsStack, LayerStack, OverlayStack, Subvolume};
@@ -61,9 +60,7 @@ pub fn measure(
     Measurement {
         container,
         engine,
-        baseline: Baseline {
-            layers: LayerTrust::Trusted,
-        },
+        baseline: Baseline::trusted(),
         changes: run.outcome.changes,
         identical_copies: run.outcome.identical_copies,
         mounts: Vec::new(),
@@ -219,7 +216,7 @@ impl Run<'_> {
             let why = format!(
                 "{moved} inodes of the image's subvolume changed after the container was made from it"
             );
-            self.outcome.gaps.push(Gap::new("image", why));
+            self.outcome.gaps.push(Gap::new(REFERENCE, why));
         }
     }
 

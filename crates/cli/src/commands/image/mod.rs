@@ -4,20 +4,28 @@ mod table;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use plimsoll_core::model::Bytes;
 use plimsoll_core::report::v1::{self, images::Images};
 use plimsoll_host::image;
 use plimsoll_host::inspect::Options;
+use plimsoll_host::seal;
 
-use super::look::{now, sources, tool};
+use super::look::{now, sources, store, tool};
 use crate::args::{Format, ImageCommand, VerifyArgs};
 use crate::config;
-use crate::error::CliError;
+use crate::error::{CliError, shown};
 use crate::output::Output;
 use crate::talk::Talk;
+
+/// The forms in which images are told of.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Table,
+    Json,
+}
 
 /// Runs the command and returns the exit code.
 ///
@@ -29,24 +37,52 @@ pub(crate) fn run(
     talk: &Talk,
 ) -> Result<u8, CliError> {
     match command {
-        ImageCommand::Verify(args) => verify(args, config, *talk),
+        ImageCommand::Verify(args) => look(args, None, config, *talk),
+        ImageCommand::Seal(args) => look(args.verify, Some(args.state), config, *talk),
     }
 }
 
-fn verify(args: VerifyArgs, config: Option<&Path>, talk: Talk) -> Result<u8, CliError> {
+/// Verifies; and seals when `seal` is there, which says where seals are kept, if not where they usually are.
+fn look(
+    args: VerifyArgs,
+    seal: Option<Option<PathBuf>>,
+    config: Option<&Path>,
+    talk: Talk,
+) -> Result<u8, CliError> {
     let file = config::load(config)?;
-    let format = args.format.or(file.comparison.format);
+    let format = match args.format.or(file.comparison.format) {
+        None | Some(Format::Table) => Form::Table,
+        Some(Format::Json) => Form::Json,
+        Some(Format::Ndjson | Format::Docker) => {
+            return Err(CliError::new(
+                "images are told of in two forms: --format table or json",
+            ));
+        }
+    };
     let jobs = args.jobs.or(file.comparison.jobs);
     let options = Options {
         jobs: jobs.and_then(|jobs| NonZero::new(jobs as usize)),
         ..Options::default()
     };
+    let state = seal.map(|state| store(state.or(file.comparison.state).as_deref()));
     let sources = sources(args.places.or(file.places))?;
     let (found, gaps) = image::images(&sources, &args.images)?;
+    if let Some(store) = &state {
+        store
+            .make()
+            .map_err(|error| CliError::new(format!("no seals can be kept: {error}")))?;
+    }
     let mut out = Output::open(args.output.as_deref())?;
     let progress = progress(image::bytes(&found), talk);
     let threads = NonZero::new(options.threads()).unwrap_or(NonZero::<usize>::MIN);
-    let verified = image::verify(found, threads, &|bytes| progress.inc(bytes));
+    let count = &|bytes| progress.inc(bytes);
+    let (verified, sealed) = match &state {
+        Some(store) => {
+            let sealed = seal::seal(found, store, threads, count);
+            (sealed.verified, sealed.sealed)
+        }
+        None => (image::verify(found, threads, count), Vec::new()),
+    };
     progress.finish_and_clear();
     for gap in &gaps {
         talk.gap(gap);
@@ -54,26 +90,29 @@ fn verify(args: VerifyArgs, config: Option<&Path>, talk: Talk) -> Result<u8, Cli
     let host = v1::Host {
         name: Bytes::from(rustix::system::uname().nodename().to_bytes()),
     };
-    let document = Images::new(
+    let mut document = Images::new(
         (tool(), host, now()),
         verified.images,
         verified.layers,
         gaps,
     );
-    let written = match format.unwrap_or(Format::Table) {
-        Format::Table => table::write(&document, talk.is_verbose(), &mut out),
-        Format::Json => serde_json::to_writer_pretty(&mut out, &document)
+    for (layer, sealed) in document.layers.iter_mut().zip(&sealed) {
+        layer.sealed = *sealed;
+    }
+    let written = match format {
+        Form::Table => table::write(&document, talk.is_verbose(), &mut out),
+        Form::Json => serde_json::to_writer_pretty(&mut out, &document)
             .map_err(std::io::Error::from)
             .and_then(|()| writeln!(out)),
-        Format::Ndjson | Format::Docker => {
-            return Err(CliError::new(
-                "image verify speaks in two forms: --format table or json",
-            ));
-        }
     };
     written
         .and_then(|()| out.finish())
         .map_err(|error| CliError::writing(&error))?;
+    if let Some(store) = &state {
+        let count = sealed.iter().filter(|sealed| **sealed).count();
+        let (all, place) = (sealed.len(), shown(&store.directory()));
+        talk.note(&format!("{count} of {all} layers sealed, in {place}"));
+    }
     Ok(document.exit_code())
 }
 

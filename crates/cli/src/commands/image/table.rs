@@ -3,14 +3,12 @@
 use std::io::{self, Write};
 
 use plimsoll_core::Verdict;
-use plimsoll_core::model::{Aspect, escape};
-use plimsoll_core::report::v1::images::{Images, LayerChange, VerifiedImage, VerifiedLayer};
+use plimsoll_core::model::escape;
+use plimsoll_core::report::v1::images::{Images, VerifiedImage, VerifiedLayer};
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::render::layers::{SHOWN, change_line};
 use crate::render::table::verdict_style;
-
-/// Changes of a layer that are shown; `-v` shows all.
-const SHOWN: usize = 25;
 
 /// Writes the table.
 ///
@@ -125,7 +123,7 @@ fn details(
     }
     let shown = if verbose { usize::MAX } else { SHOWN };
     for change in layer.changes.iter().take(shown) {
-        writeln!(out, "  {}", line(change))?;
+        writeln!(out, "  {}", change_line(change))?;
     }
     if layer.changes.len() > shown {
         let more = layer.changes.len() - shown;
@@ -136,16 +134,4 @@ fn details(
         writeln!(out, "  ?  {}: {why}", gap.what)?;
     }
     Ok(())
-}
-
-fn line(change: &LayerChange) -> String {
-    let xattrs: Vec<String> = change.xattrs.iter().map(ToString::to_string).collect();
-    let aspects: Vec<&str> = change.aspects.iter().map(Aspect::as_str).collect();
-    let mut aspects = aspects.join(", ");
-    if !xattrs.is_empty() {
-        aspects = format!("{aspects} ({})", xattrs.join(", "));
-    }
-    format!("{}  {}  {aspects}", change.kind.letter(), change.path)
-        .trim_end()
-        .to_owned()
 }

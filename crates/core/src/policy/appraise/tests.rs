@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Aspect, Aspects, Attributes, Baseline, Bytes, Code, CodeOrigin, Container, ContainerId, Cost,
-    EngineKind, Gap, LayerTrust, Mount, RootPath, RuntimeKind, State,
+    EngineKind, Gap, Mount, RootPath, RuntimeKind, State,
 };
 use crate::model::{FileType, RuntimePathKind};
 
@@ -79,9 +79,7 @@ fn measurement(changes: Vec<Change>, gaps: Vec<Gap>) -> Measurement {
             )
         },
         engine: Some(EngineKind::Overlay),
-        baseline: Baseline {
-            layers: LayerTrust::Trusted,
-        },
+        baseline: Baseline::trusted(),
         changes,
         identical_copies: 0,
         mounts: Vec::new(),

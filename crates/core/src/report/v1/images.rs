@@ -63,6 +63,9 @@ pub struct VerifiedLayer {
     pub path: Bytes,
     /// What follows.
     pub verdict: Verdict,
+    /// Present and true when it was sealed in this run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
     /// What differs, sorted by path.
     pub changes: Vec<LayerChange>,
     /// What could not be seen.
@@ -140,19 +143,22 @@ impl From<LayerMeasurement> for VerifiedLayer {
             bytes: layer.bytes,
             path: layer.path,
             verdict,
-            changes: layer
-                .changes
-                .into_iter()
-                .map(|change| LayerChange {
-                    path: change.path,
-                    kind: change.kind,
-                    aspects: change.aspects,
-                    xattrs: change.xattrs,
-                    before: change.before,
-                    after: change.after,
-                })
-                .collect(),
+            sealed: false,
+            changes: layer.changes.into_iter().map(LayerChange::from).collect(),
             gaps: told(layer.gaps),
+        }
+    }
+}
+
+impl From<model::Change> for LayerChange {
+    fn from(change: model::Change) -> Self {
+        Self {
+            path: change.path,
+            kind: change.kind,
+            aspects: change.aspects,
+            xattrs: change.xattrs,
+            before: change.before,
+            after: change.after,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::model::{Aspect, FileType, LayerTrust};
+use crate::model::{Aspect, FileType};
 use crate::policy::{Policy, appraise};
 
 const NOW: Timestamp = Timestamp {
@@ -55,9 +55,7 @@ fn measurement() -> Measurement {
             ..model::Container::new(ContainerId::new("c0ffee".repeat(10)), RuntimeKind::Docker)
         },
         engine: Some(EngineKind::Overlay),
-        baseline: Baseline {
-            layers: LayerTrust::Trusted,
-        },
+        baseline: model::Baseline::trusted(),
         changes: vec![
             model::Change {
                 aspects: [Aspect::Content, Aspect::Mode].into_iter().collect(),

@@ -134,7 +134,7 @@ impl Readers {
     fn submit(&mut self) {
         let (confirm, threads) = (self.confirm, self.threads);
         let pool = self.pool.get_or_insert_with(|| {
-            let beside_this = (options::threads(threads) - 1).min(THREADS_MAX);
+            let beside_this = (options::thread_count(threads) - 1).min(THREADS_MAX);
             // One batch waits for each thread.
             Threads::new(beside_this, beside_this, || {
                 let mut contents = Contents::new(confirm);

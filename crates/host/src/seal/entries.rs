@@ -1,0 +1,163 @@
+//! What a directory tree keeps of each of its entries, as one digest.
+
+use plimsoll_core::model::{RootPath, Timestamp};
+use plimsoll_syscall::{lease, verity};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+use std::os::fd::AsFd as _;
+
+use super::{Hash, Unsealable};
+use crate::fs::{Dir, Lasting, open_regular};
+
+/// What a tree keeps of its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entries {
+    /// The digest of all of it.
+    pub(super) digest: Hash,
+    /// The latest time at which anything in it was touched.
+    pub(super) touched: Timestamp,
+}
+
+/// Reads the tree in `root`. With `writers` each regular file is looked at for somebody who has it open
+/// for writing: a write that was let in before may store what it carries at any later time, and nothing
+/// is kept of that (`generic_perform_write` in the kernel's `mm/filemap.c` copies after the times were
+/// set).
+pub(super) fn read(root: &Dir, writers: bool) -> Result<Entries, Unsealable> {
+    let at = |path: &RootPath, errno: Errno| match errno {
+        Errno::OPNOTSUPP => Unsealable::NoHandles,
+        errno => Unsealable::Unreadable(path.clone(), errno),
+    };
+    let top = RootPath::root();
+    let first = root.lasting(b"").map_err(|errno| at(&top, errno))?;
+    let mut reading = Reading {
+        hash: Sha256::new(),
+        touched: first.ctime,
+        dev: first.dev,
+        writers,
+        names: Vec::new(),
+    };
+    reading
+        .entry(root, b"", &first)
+        .map_err(|error| error.of(&top, at))?;
+    // By a stack of its own: how deep a tree is, is for who made it to choose.
+    let mut todo = vec![top];
+    while let Some(path) = todo.pop() {
+        let opened;
+        let dir = match path.as_bytes().get(1..).unwrap_or_default() {
+            b"" => root,
+            beneath => {
+                opened = root
+                    .open_beneath(beneath)
+                    .map_err(|errno| at(&path, errno))?;
+                &opened
+            }
+        };
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        let read_names = |names: &mut Vec<Box<[u8]>>| -> Result<(), Errno> {
+            let mut reader = dir.reader(0)?;
+            while reader.next_portion(|name| names.push(name.into()))? {}
+            Ok(())
+        };
+        read_names(&mut names).map_err(|errno| at(&path, errno))?;
+        names.sort_unstable();
+        reading.text(path.as_bytes());
+        reading.hash.update((names.len() as u64).to_le_bytes());
+        for name in &names {
+            let beneath = || path.join(name);
+            let entry = dir.lasting(name).map_err(|errno| at(&beneath(), errno))?;
+            reading
+                .entry(dir, name, &entry)
+                .map_err(|error| error.of(&beneath(), at))?;
+            if FileType::from_raw_mode(entry.mode.into()) == FileType::Directory {
+                todo.push(beneath());
+            }
+        }
+    }
+    Ok(Entries {
+        digest: reading.hash.finalize().into(),
+        touched: reading.touched,
+    })
+}
+
+/// Why an entry could not be taken in.
+enum Refused {
+    Errno(Errno),
+    Written,
+    Mounted,
+}
+
+impl Refused {
+    fn of(self, path: &RootPath, at: impl Fn(&RootPath, Errno) -> Unsealable) -> Unsealable {
+        match self {
+            Self::Errno(errno) => at(path, errno),
+            Self::Written => Unsealable::Written(path.clone()),
+            Self::Mounted => Unsealable::MountedIn(path.clone()),
+        }
+    }
+}
+
+impl From<Errno> for Refused {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+/// A tree that is being read.
+struct Reading {
+    hash: Sha256,
+    touched: Timestamp,
+    dev: (u32, u32),
+    writers: bool,
+    names: Vec<u8>,
+}
+
+impl Reading {
+    /// Takes in bytes with their length, so that no two texts run into each other.
+    fn text(&mut self, bytes: &[u8]) {
+        self.hash.update((bytes.len() as u64).to_le_bytes());
+        self.hash.update(bytes);
+    }
+
+    fn entry(&mut self, dir: &Dir, name: &[u8], entry: &Lasting) -> Result<(), Refused> {
+        if entry.dev != self.dev {
+            return Err(Refused::Mounted);
+        }
+        self.text(name);
+        self.text(&entry.bytes);
+        self.touched = self.touched.max(entry.ctime);
+        let mut buffer = std::mem::take(&mut self.names);
+        let marks = self.marks(dir, name, &mut buffer);
+        self.names = buffer;
+        marks?;
+        let is_file = FileType::from_raw_mode(entry.mode.into()) == FileType::RegularFile;
+        if is_file && (self.writers || entry.has_verity) {
+            let (file, _) = open_regular(dir, name)?;
+            if self.writers && lease::has_writer(file.as_fd())? {
+                return Err(Refused::Written);
+            }
+            if entry.has_verity {
+                let (algorithm, digest) = verity::measure(file.as_fd())?;
+                self.hash.update(algorithm.to_le_bytes());
+                self.text(&digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the names of the extended attributes, and the values of those by which overlayfs marks
+    /// entries.
+    fn marks(&mut self, dir: &Dir, name: &[u8], buffer: &mut Vec<u8>) -> Result<(), Errno> {
+        let names: Box<[u8]> = dir.xattr_names(name, buffer)?.into();
+        self.text(&names);
+        for attribute in names.split(|byte| *byte == 0) {
+            let is_mark = [&b"trusted.overlay."[..], b"user.overlay."]
+                .iter()
+                .any(|prefix| attribute.starts_with(prefix));
+            if is_mark && let Some(value) = dir.xattr(name, attribute, buffer)? {
+                self.text(&value);
+            }
+        }
+        Ok(())
+    }
+}

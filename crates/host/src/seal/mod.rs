@@ -1,0 +1,234 @@
+//! TRUST: layers remembered as verified, by what only raw disk access can forge.
+//!
+//! A seal is noted before a layer is verified and compared after: what was verified is what was noted. A
+//! check then looks whether the layer still is as it was noted, which reads no content.
+
+mod entries;
+mod items;
+mod mark;
+mod prove;
+mod record;
+mod store;
+
+use std::collections::HashSet;
+use std::num::NonZero;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use plimsoll_core::Verdict;
+use plimsoll_core::model::{ChainId, DiffId, Gap, RootPath, Timestamp};
+use plimsoll_core::trust::chain_ids;
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use self::mark::{Mark, Place};
+pub use self::prove::{Layers, Prover};
+use self::record::Record;
+pub use self::store::{Store, StoreError};
+use crate::fs::btrfs::TreeError;
+use crate::image::{self, Verified};
+use crate::layers::stored::{Form, StoredImage, StoredLayer};
+use crate::parallel;
+
+/// A SHA-256.
+type Hash = [u8; 32];
+
+/// Why nothing can be noted of a layer that a later look could rely on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsealable {
+    /// Somebody may yet store something in it.
+    #[error("{0} is open for writing: close what writes to the layer, and seal it again")]
+    Written(RootPath),
+    /// Something in it lies on another file system.
+    #[error("something is mounted at {0}: the layer lies hidden beneath it")]
+    MountedIn(RootPath),
+    /// It was touched later than now.
+    #[error(
+        "something in it was touched at {}, which is yet to come: the clock was set back, or is wrong", .0.seconds
+    )]
+    Clock(Timestamp),
+    /// It is touched all the time.
+    #[error("it is being written to")]
+    Busy,
+    /// It is another one than before it was verified.
+    #[error("it was changed while it was verified")]
+    Changed,
+    /// One beneath it is not what its digest says.
+    #[error("a layer beneath it could not be verified")]
+    Beneath,
+    /// Its file system does not tell one file from another that took its number.
+    #[error("its file system gives its files no handles")]
+    NoHandles,
+    /// Something of it cannot be read.
+    #[error("{}: {}", .0, std::io::Error::from(*.1))]
+    Unreadable(RootPath, Errno),
+    /// What is pending cannot be written out.
+    #[error("what is pending on its file system cannot be written out: {}", std::io::Error::from(*.0))]
+    Flush(Errno),
+    /// Its subvolume cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The seal cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a layer was verified to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Identity {
+    /// The files of one layer.
+    Layer(DiffId),
+    /// A whole tree: those of all layers up to one.
+    Chain(ChainId),
+}
+
+impl Identity {
+    fn hash(&self) -> Hash {
+        let text = match self {
+            Self::Layer(id) => format!("layer {id}"),
+            Self::Chain(id) => format!("chain {id}"),
+        };
+        Sha256::digest(text.as_bytes()).into()
+    }
+}
+
+/// Images and layers as they were verified, and which of the layers are sealed now.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The same as of `image verify`. A layer that is what its digest says and could not be sealed has a
+    /// gap that says why.
+    pub verified: Verified,
+    /// Whether it was sealed, for each layer, in their order.
+    pub sealed: Vec<bool>,
+}
+
+/// Verifies the layers of images and seals those that are what their digests say, with so many threads;
+/// tells `progress` of bytes as they are read.
+#[must_use]
+pub fn seal(
+    images: Vec<StoredImage>,
+    store: &Store,
+    threads: NonZero<usize>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Sealed {
+    let subjects = subjects(&images);
+    let order: Vec<usize> = (0..subjects.len()).collect();
+    let noted = parallel::each(&order, subjects.len(), threads, |at| {
+        Some(subjects.get(at)?.place().note())
+    });
+    let mut verified = image::verify(images, threads, progress);
+    let time = now();
+    let intact = verified.layers.iter();
+    let intact = intact.filter(|layer| layer.verdict() == Verdict::Intact);
+    let intact: HashSet<Box<[u8]>> = intact.map(|layer| layer.path.as_bytes().into()).collect();
+    let is_intact = |path: &Path| intact.contains(path.as_os_str().as_bytes());
+    let kept = parallel::each(&order, subjects.len(), threads, |at| {
+        let subject = subjects.get(at)?;
+        if !is_intact(subject.path()) {
+            return None;
+        }
+        let mark = match noted.get(at)?.as_ref()?.as_ref()? {
+            Ok(mark) => mark,
+            Err(error) => return Some(Err(error.clone())),
+        };
+        let beneath = || subject.below.iter().all(|path| is_intact(path));
+        Some(match subject.layer.form {
+            Form::Whole(_) if !beneath() => Err(Unsealable::Beneath),
+            _ => subject.keep(mark, time, store),
+        })
+    });
+    let mut sealed = vec![false; verified.layers.len()];
+    for (subject, kept) in subjects.iter().zip(kept) {
+        let path = subject.path().as_os_str().as_bytes();
+        let mut layers = verified.layers.iter();
+        let place = layers.position(|layer| layer.path.as_bytes() == path);
+        let (Some(place), Some(Some(kept))) = (place, kept) else {
+            continue;
+        };
+        match (kept, verified.layers.get_mut(place)) {
+            (Ok(()), _) => {
+                if let Some(sealed) = sealed.get_mut(place) {
+                    *sealed = true;
+                }
+            }
+            (Err(error), Some(layer)) => {
+                layer.gaps.push(Gap::new("seal", error.to_string()));
+            }
+            (Err(_), None) => {}
+        }
+    }
+    Sealed { verified, sealed }
+}
+
+/// A layer that is to be sealed.
+struct Subject {
+    layer: Arc<StoredLayer>,
+    identity: Identity,
+    /// The paths of the layers beneath it.
+    below: Vec<Box<Path>>,
+}
+
+impl Subject {
+    fn path(&self) -> &Path {
+        &self.layer.files.path
+    }
+
+    fn place(&self) -> Place<'_> {
+        let dir = &self.layer.files.dir;
+        match self.layer.form {
+            Form::Own(_) => Place::Directory(dir),
+            Form::Whole(_) => Place::of_tree(dir),
+        }
+    }
+
+    /// Keeps the seal, if the layer is still as it was noted before it was verified.
+    fn keep(&self, mark: &Mark, time: Timestamp, store: &Store) -> Result<(), Unsealable> {
+        if !self.place().holds(mark)? {
+            return Err(Unsealable::Changed);
+        }
+        let record = Record {
+            identity: self.identity.hash(),
+            time,
+            mark: *mark,
+        };
+        Ok(store.put(self.path(), &record)?)
+    }
+}
+
+/// Returns the layers of images, each once.
+fn subjects(images: &[StoredImage]) -> Vec<Subject> {
+    let mut subjects: Vec<Subject> = Vec::new();
+    for image in images {
+        let chain = chain_ids(&image.image.layers);
+        for (at, layer) in image.layers.iter().enumerate() {
+            let is_known = |subject: &Subject| subject.path() == layer.files.path;
+            let identity = match (&layer.form, chain.get(at)) {
+                (Form::Own(_), _) => Identity::Layer(layer.diff_id),
+                (Form::Whole(_), Some(chain)) => Identity::Chain(*chain),
+                (Form::Whole(_), None) => continue,
+            };
+            if !subjects.iter().any(is_known) {
+                let below = image.layers.iter().take(at);
+                subjects.push(Subject {
+                    layer: Arc::clone(layer),
+                    identity,
+                    below: below.map(|l| l.files.path.clone().into()).collect(),
+                });
+            }
+        }
+    }
+    subjects
+}
+
+/// Returns the time of the host's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanoseconds: since.subsec_nanos(),
+    }
+}

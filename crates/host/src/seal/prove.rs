@@ -1,0 +1,319 @@
+//! How far the layers of a container's image are proved, by their seals or by rebuilding them.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::num::NonZero;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use plimsoll_core::Verdict;
+use plimsoll_core::model::{
+    Baseline, Bytes, Container, DiffId, Gap, LayerMeasurement, LayerProof, LayerTrust, escape,
+};
+use plimsoll_core::trust::chain_ids;
+
+use super::mark::Place;
+use super::{Identity, Store};
+use crate::image;
+use crate::layers::stored::StoredImage;
+use crate::layers::{Layer, LayerStack};
+use crate::measure::thread_count;
+use crate::runtimes::Runtime;
+
+/// How far the layers of images are proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layers {
+    /// By their seals where they have one; else they are taken as they lie on disk.
+    #[default]
+    Auto,
+    /// Not at all: they are taken as they lie on disk.
+    Trust,
+    /// By their seals: one without is a gap.
+    Sealed,
+    /// By rebuilding each.
+    Digest,
+}
+
+/// Proves layers, each once.
+#[derive(Debug)]
+pub struct Prover {
+    how: Layers,
+    store: Store,
+    jobs: Option<NonZero<usize>>,
+    known: HashMap<(PathBuf, Identity), Proved>,
+}
+
+/// What was found of a layer.
+#[derive(Debug, Clone)]
+enum Proved {
+    /// Nothing says anything about it.
+    Unsealed,
+    /// Its seal holds.
+    Sealed,
+    /// It could not be told, and why.
+    Untold(String),
+    /// It was rebuilt: what its seal was found to be before, and what came of each of its layers.
+    Rebuilt {
+        seal_broken: bool,
+        measured: Vec<LayerMeasurement>,
+    },
+    /// Its seal does not hold, or it is to be rebuilt whatever its seal says.
+    ToRebuild { seal_broken: bool },
+}
+
+/// One tree of a stack, and the layers whose files it has.
+struct Tree<'s> {
+    path: &'s Path,
+    place: Place<'s>,
+    identity: Identity,
+    layers: Vec<DiffId>,
+}
+
+impl Tree<'_> {
+    fn key(&self) -> (PathBuf, Identity) {
+        (self.path.to_owned(), self.identity)
+    }
+
+    /// Returns what it is called where something could not be told of it.
+    fn shown(&self) -> String {
+        let path = escape(self.path.as_os_str().as_bytes());
+        match self.layers.last() {
+            Some(diff_id) => format!("layer {diff_id} in {path}"),
+            None => path.into_owned(),
+        }
+    }
+}
+
+impl Prover {
+    /// Returns one that reads seals from a store and rebuilds with so many threads, as many as there are
+    /// processors for when none are given.
+    #[must_use]
+    pub fn new(how: Layers, store: Store, jobs: Option<NonZero<usize>>) -> Self {
+        Self {
+            how,
+            store,
+            jobs,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Returns one that proves nothing: layers are taken as they lie on disk.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(Layers::Trust, Store::default(), None)
+    }
+
+    /// Returns how far the layers beneath a container are proved, and what could not be seen of them.
+    pub fn prove(
+        &mut self,
+        runtime: &dyn Runtime,
+        container: &Container,
+        stack: &LayerStack,
+    ) -> (Baseline, Vec<Gap>) {
+        if self.how == Layers::Trust {
+            return (Baseline::trusted(), Vec::new());
+        }
+        let mut gaps = Vec::new();
+        let trees = match trees(container, stack) {
+            Some(trees) => trees,
+            None if self.how == Layers::Auto => return (Baseline::trusted(), gaps),
+            None => {
+                let why = "nothing says which layers of which image it has: --layers trust takes them as they lie on disk";
+                gaps.push(Gap::new("layers", why));
+                return (Baseline::trusted(), gaps);
+            }
+        };
+        for tree in &trees {
+            let key = tree.key();
+            if !self.known.contains_key(&key) {
+                let found = self.look(tree);
+                self.known.insert(key, found);
+            }
+        }
+        self.rebuild(runtime, container, &trees);
+        let mut proofs = Vec::new();
+        for tree in &trees {
+            let key = tree.key();
+            self.tell(tree, self.known.get(&key), &mut proofs, &mut gaps);
+        }
+        (Baseline::of(proofs), gaps)
+    }
+
+    /// Looks at the seal of a tree.
+    fn look(&self, tree: &Tree<'_>) -> Proved {
+        if self.how == Layers::Digest {
+            return Proved::ToRebuild { seal_broken: false };
+        }
+        let record = match self.store.get(tree.path) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Proved::Unsealed,
+            Err(error) => return Proved::Untold(error.to_string()),
+        };
+        if record.identity != tree.identity.hash() {
+            return Proved::ToRebuild { seal_broken: true };
+        }
+        match tree.place.holds(&record.mark) {
+            Ok(true) => Proved::Sealed,
+            Ok(false) => Proved::ToRebuild { seal_broken: true },
+            Err(error) => Proved::Untold(error.to_string()),
+        }
+    }
+
+    /// Rebuilds those trees of a container that are to be.
+    fn rebuild(&mut self, runtime: &dyn Runtime, container: &Container, trees: &[Tree<'_>]) {
+        let image = OnceCell::new();
+        for tree in trees {
+            let key = tree.key();
+            let Some(&Proved::ToRebuild { seal_broken }) = self.known.get(&key) else {
+                continue;
+            };
+            let measured = image.get_or_init(|| rebuilt(runtime, container, trees, self.jobs));
+            let path = tree.path.as_os_str().as_bytes();
+            let measured = match (measured, tree.identity) {
+                (Ok(layers), Identity::Chain(_)) => Ok(layers.clone()),
+                (Ok(layers), Identity::Layer(_)) => Ok(layers
+                    .iter()
+                    .filter(|layer| layer.path.as_bytes() == path)
+                    .cloned()
+                    .collect()),
+                (Err(why), _) => Err(why),
+            };
+            let found = match measured {
+                Ok(measured) => Proved::Rebuilt {
+                    seal_broken,
+                    measured,
+                },
+                Err(why) => Proved::Untold(match seal_broken {
+                    true => format!("its seal is broken, and it cannot be rebuilt: {why}"),
+                    false => format!("cannot be rebuilt: {why}"),
+                }),
+            };
+            self.known.insert(key, found);
+        }
+    }
+
+    /// Tells what was found of the layers of a tree.
+    fn tell(
+        &self,
+        tree: &Tree<'_>,
+        found: Option<&Proved>,
+        proofs: &mut Vec<LayerProof>,
+        gaps: &mut Vec<Gap>,
+    ) {
+        let proof = |diff_id: &DiffId, held| LayerProof {
+            diff_id: *diff_id,
+            path: Bytes::from(tree.path.as_os_str().as_bytes()),
+            held,
+            seal_broken: false,
+            changes: Vec::new(),
+        };
+        let mut untold = |why: &str| gaps.push(Gap::new(tree.shown().as_str(), why));
+        let held = match found {
+            Some(Proved::Sealed) => LayerTrust::Sealed,
+            Some(Proved::Rebuilt {
+                seal_broken,
+                measured,
+            }) => {
+                for measured in measured {
+                    let held = match measured.verdict() {
+                        Verdict::Intact => LayerTrust::Verified,
+                        Verdict::Violated => LayerTrust::Violated,
+                        Verdict::Allowed | Verdict::Unknown => LayerTrust::Trusted,
+                    };
+                    gaps.extend(measured.gaps.iter().cloned());
+                    proofs.push(LayerProof {
+                        path: measured.path.clone(),
+                        seal_broken: *seal_broken,
+                        changes: measured.changes.clone(),
+                        ..proof(&measured.diff_id, held)
+                    });
+                }
+                return;
+            }
+            Some(Proved::Untold(why)) => {
+                untold(why);
+                LayerTrust::Trusted
+            }
+            _ => {
+                if self.how == Layers::Sealed {
+                    untold("it has no seal: plimsoll image seal makes one");
+                }
+                LayerTrust::Trusted
+            }
+        };
+        proofs.extend(tree.layers.iter().map(|diff_id| proof(diff_id, held)));
+    }
+}
+
+/// Returns the trees that a container lies on, the base first; `None` when it is not known which layers
+/// they are of.
+fn trees<'s>(container: &Container, stack: &'s LayerStack) -> Option<Vec<Tree<'s>>> {
+    let layers = &container.image.layers;
+    let whole = |path: &'s Path, place| {
+        let chain = *chain_ids(layers).last()?;
+        Some(vec![Tree {
+            path,
+            place,
+            identity: Identity::Chain(chain),
+            layers: layers.clone(),
+        }])
+    };
+    match stack {
+        LayerStack::Overlay(stack) => {
+            let own = |layer: &'s Layer| {
+                let diff_id = layer.diff_id?;
+                Some(Tree {
+                    path: &layer.path,
+                    place: Place::Directory(&layer.dir),
+                    identity: Identity::Layer(diff_id),
+                    layers: vec![diff_id],
+                })
+            };
+            let trees: Option<Vec<Tree<'_>>> =
+                stack.image.iter().rev().map(|layer| own(layer)).collect();
+            trees.filter(|trees| !trees.is_empty() && stack.data_only.is_empty())
+        }
+        LayerStack::Btrfs(stack) => {
+            let place = Place::Subvolume(&stack.anchor, stack.image.id);
+            whole(&stack.image.path, place)
+        }
+        LayerStack::Plain(stack) => {
+            let image = match &stack.injected {
+                Some(injected) => &injected.over_image.image,
+                None => &stack.image,
+            };
+            whole(&image.path, Place::of_tree(&image.dir))
+        }
+    }
+}
+
+/// Rebuilds the layers of a container's image.
+fn rebuilt(
+    runtime: &dyn Runtime,
+    container: &Container,
+    trees: &[Tree<'_>],
+    jobs: Option<NonZero<usize>>,
+) -> Result<Vec<LayerMeasurement>, String> {
+    let (images, _) = runtime.images().map_err(|error| error.to_string())?;
+    let has = |image: &StoredImage, tree: &Tree<'_>| {
+        image
+            .layers
+            .iter()
+            .any(|layer| layer.files.path == tree.path)
+    };
+    let is_its = |image: &StoredImage| {
+        image.image.id == container.image.id && trees.iter().all(|tree| has(image, tree))
+    };
+    let image = images.into_iter().find(is_its).ok_or_else(|| {
+        format!(
+            "{} keeps no record of its image that leads to these layers",
+            runtime.describe()
+        )
+    })?;
+    let mut gaps = image.gaps.iter();
+    if let Some(gap) = gaps.next() {
+        return Err(format!("{}: {}", gap.what, gap.why));
+    }
+    let threads = NonZero::new(thread_count(jobs)).unwrap_or(NonZero::<usize>::MIN);
+    Ok(image::verify(vec![image], threads, &|_| {}).layers)
+}
