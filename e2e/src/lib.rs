@@ -33,6 +33,7 @@ pub mod program;
 pub mod rooted;
 pub mod rootfs;
 pub mod rootless;
+pub mod sealed;
 mod shims;
 pub mod told;
 pub mod torture;

@@ -1,132 +1,19 @@
 //! Seals of layers in real stores: they hold while nothing is touched, whatever reads the layers; and break
 //! at every touch, be it put back again.
 
-use std::num::NonZero;
 use std::path::Path;
 
 use plimsoll_core::Verdict;
-use plimsoll_core::model::{Aspect, EngineKind, LayerProof, LayerTrust, Measurement, RuntimeKind};
+use plimsoll_core::model::{EngineKind, LayerTrust, Measurement};
 use plimsoll_core::policy::{Policy, appraise};
 use plimsoll_e2e::dockerd::Driver;
 use plimsoll_e2e::image_store::{NAME, Runtime, Store};
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::podman::Podman;
+use plimsoll_e2e::sealed::{CONTAINER, Sealed, told};
 use plimsoll_e2e::{require_docker_image, require_podman_image};
-use plimsoll_host::image;
-use plimsoll_host::inspect::{Options, Request, Target, inspect_down};
 use plimsoll_host::measure::REFERENCE;
-use plimsoll_host::seal::{self, Layers, Prover};
-
-/// The container that is checked.
-const CONTAINER: &str = "web";
-
-/// A store, a container of its image, and a place for seals.
-struct Sealed {
-    store: Store,
-    state: tempfile::TempDir,
-}
-
-impl Sealed {
-    fn new(store: Store) -> Self {
-        match &store.runtime {
-            Runtime::Docker(daemon) => {
-                daemon.create(CONTAINER, &[], NAME, &["/bin/busybox", "true"]);
-            }
-            Runtime::Podman(podman) => {
-                podman.podman(&["create", "--name", CONTAINER, NAME, "/bin/busybox", "true"]);
-            }
-        }
-        let state = tempfile::tempdir().expect("a directory");
-        Self { store, state }
-    }
-
-    fn seals(&self) -> seal::Store {
-        seal::Store::at(self.state.path())
-    }
-
-    /// Seals the layers, and returns which are sealed and what was said of the others.
-    fn seal(&self) -> (Vec<bool>, Vec<String>) {
-        let names = [NAME.to_owned()];
-        let (images, gaps) = image::images(&self.store.sources(), &names).expect("images");
-        assert_eq!(gaps, []);
-        self.seals().make().expect("a store");
-        let sealed = seal::seal(images, &self.seals(), two(), &|_| {});
-        let layers = sealed.verified.layers.iter();
-        let why = layers.flat_map(|layer| layer.gaps.iter().map(|gap| gap.why.clone()));
-        (sealed.sealed, why.collect())
-    }
-
-    fn all_sealed(&self) {
-        assert_eq!(self.seal(), (vec![true; 6], vec![]));
-    }
-
-    fn check(&self, layers: Layers) -> Measurement {
-        let runtime = match self.store.runtime {
-            Runtime::Docker(_) => RuntimeKind::Docker,
-            Runtime::Podman(_) => RuntimeKind::Podman,
-        };
-        let plain = self.store.layers[0].to_string_lossy().contains("/vfs/");
-        let request = Request {
-            sources: self.store.sources(),
-            targets: vec![Target::Named {
-                runtime: Some(runtime),
-                name: CONTAINER.into(),
-            }],
-            paths: Vec::new(),
-            options: Options {
-                engine: plain.then_some(EngineKind::Digest),
-                ..Options::default()
-            },
-        };
-        let mut prover = Prover::new(layers, self.seals(), Some(two()));
-        let mut found = None;
-        let gaps = inspect_down(&request, &mut prover, &mut |m| found = Some(m));
-        assert_eq!(gaps.expect("inspect"), []);
-        found.expect("one container")
-    }
-
-    /// Checks, and returns what holds for each layer.
-    fn held(&self, layers: Layers) -> Vec<LayerTrust> {
-        let measurement = self.check(layers);
-        assert_eq!(measurement.gaps, []);
-        let proofs = &measurement.baseline.proofs;
-        proofs.iter().map(|proof| proof.held).collect()
-    }
-
-    /// Whether every seal holds.
-    #[track_caller]
-    fn all_hold(&self, after: &str) {
-        assert_eq!(
-            self.held(Layers::Sealed),
-            [LayerTrust::Sealed; 6],
-            "{after}"
-        );
-    }
-}
-
-fn two() -> NonZero<usize> {
-    NonZero::new(2).expect("two")
-}
-
-/// Returns what is told of a layer: what holds, whether its seal is broken, and what differs, but that
-/// directories have other times since something in them was changed.
-fn told(proof: &LayerProof) -> String {
-    let mut told = proof.held.as_str().to_owned();
-    if proof.seal_broken {
-        told += ", broken";
-    }
-    for change in &proof.changes {
-        assert_eq!(change.origin, Some(proof.diff_id));
-        let aspects: Vec<&str> = change.aspects.iter().map(Aspect::as_str).collect();
-        let after = change.after.as_ref();
-        if aspects == ["times"] && after.is_some_and(|after| after.file_type.has_entries()) {
-            continue;
-        }
-        let letter = change.kind.letter();
-        told += &format!(" {letter} {} {}", change.path, aspects.join(","));
-    }
-    told.trim_end().to_owned()
-}
+use plimsoll_host::seal::Layers;
 
 fn verdict(measurement: &Measurement) -> Verdict {
     appraise(measurement, &Policy::default(), measurement_time()).verdict

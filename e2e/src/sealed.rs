@@ -1,0 +1,158 @@
+//! A container of the image of six layers, and seals of these.
+
+use std::num::NonZero;
+
+use plimsoll_core::model::{Aspect, EngineKind, LayerProof, LayerTrust, Measurement, RuntimeKind};
+use plimsoll_host::image;
+use plimsoll_host::inspect::{Options, Request, Target, inspect_down};
+use plimsoll_host::seal::{self, Layers, Prover};
+
+use crate::image_store::{NAME, Runtime, Store};
+
+/// The container that is checked.
+pub const CONTAINER: &str = "web";
+
+/// A store, a container of its image, and a place for seals.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The store.
+    pub store: Store,
+    /// Where its seals are kept.
+    pub state: tempfile::TempDir,
+}
+
+impl Sealed {
+    /// Makes a container of the image.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        match &store.runtime {
+            Runtime::Docker(daemon) => {
+                daemon.create(CONTAINER, &[], NAME, &["/bin/busybox", "true"]);
+            }
+            Runtime::Podman(podman) => {
+                podman.podman(&["create", "--name", CONTAINER, NAME, "/bin/busybox", "true"]);
+            }
+        }
+        let state = tempfile::tempdir().expect("a directory");
+        Self { store, state }
+    }
+
+    /// Returns the store of its seals.
+    #[must_use]
+    pub fn seals(&self) -> seal::Store {
+        seal::Store::at(self.state.path())
+    }
+
+    /// Seals the layers, and returns which are sealed and what was said of the others.
+    ///
+    /// # Panics
+    /// When not everything is found and seen.
+    #[must_use]
+    #[track_caller]
+    pub fn seal(&self) -> (Vec<bool>, Vec<String>) {
+        let names = [NAME.to_owned()];
+        let (images, gaps) = image::images(&self.store.sources(), &names).expect("images");
+        assert_eq!(gaps, []);
+        self.seals().make().expect("a store");
+        let sealed = seal::seal(images, &self.seals(), two(), &|_| {});
+        let layers = sealed.verified.layers.iter();
+        let why = layers.flat_map(|layer| layer.gaps.iter().map(|gap| gap.why.clone()));
+        (sealed.sealed, why.collect())
+    }
+
+    /// Seals the layers, all of which can be.
+    ///
+    /// # Panics
+    /// When one cannot be.
+    #[track_caller]
+    pub fn all_sealed(&self) {
+        assert_eq!(self.seal(), (vec![true; 6], vec![]));
+    }
+
+    /// Checks the container.
+    ///
+    /// # Panics
+    /// When it is not found.
+    #[must_use]
+    pub fn check(&self, layers: Layers) -> Measurement {
+        let runtime = match self.store.runtime {
+            Runtime::Docker(_) => RuntimeKind::Docker,
+            Runtime::Podman(_) => RuntimeKind::Podman,
+        };
+        let plain = self.store.layers[0].to_string_lossy().contains("/vfs/");
+        let request = Request {
+            sources: self.store.sources(),
+            targets: vec![Target::Named {
+                runtime: Some(runtime),
+                name: CONTAINER.into(),
+            }],
+            paths: Vec::new(),
+            options: Options {
+                engine: plain.then_some(EngineKind::Digest),
+                ..Options::default()
+            },
+        };
+        let mut prover = Prover::new(layers, self.seals(), Some(two()));
+        let mut found = None;
+        let gaps = inspect_down(&request, &mut prover, &mut |m| found = Some(m));
+        assert_eq!(gaps.expect("inspect"), []);
+        found.expect("one container")
+    }
+
+    /// Checks, and returns what holds for each layer.
+    ///
+    /// # Panics
+    /// When not everything is found and seen.
+    #[must_use]
+    #[track_caller]
+    pub fn held(&self, layers: Layers) -> Vec<LayerTrust> {
+        let measurement = self.check(layers);
+        assert_eq!(measurement.gaps, []);
+        let proofs = &measurement.baseline.proofs;
+        proofs.iter().map(|proof| proof.held).collect()
+    }
+
+    /// Whether every seal holds.
+    ///
+    /// # Panics
+    /// When one does not.
+    #[track_caller]
+    pub fn all_hold(&self, after: &str) {
+        assert_eq!(
+            self.held(Layers::Sealed),
+            [LayerTrust::Sealed; 6],
+            "{after}"
+        );
+    }
+}
+
+fn two() -> NonZero<usize> {
+    NonZero::new(2).expect("two")
+}
+
+/// Returns what is told of a layer: what holds, whether its seal is broken, and what differs, but that
+/// directories have other times since something in them was changed.
+///
+/// # Panics
+/// When a change is told of another layer.
+#[must_use]
+pub fn told(proof: &LayerProof) -> String {
+    let mut told = proof.held.as_str().to_owned();
+    if proof.seal_broken {
+        told += ", broken";
+    }
+    for change in &proof.changes {
+        assert_eq!(change.origin, Some(proof.diff_id));
+        let aspects: Vec<&str> = change.aspects.iter().map(Aspect::as_str).collect();
+        let after = change.after.as_ref();
+        if aspects == ["times"] && after.is_some_and(|after| after.file_type.has_entries()) {
+            continue;
+        }
+        let letter = change.kind.letter();
+        told += &format!(" {letter} {} {}", change.path, aspects.join(","));
+    }
+    told.trim_end().to_owned()
+}
