@@ -190,6 +190,10 @@ pub(crate) struct LookArgs {
     /// Compare with this stored digest baseline, in place of the image
     #[arg(long, value_name = "FILE", help_heading = "How it is compared")]
     pub(crate) baseline: Option<PathBuf>,
+    /// Digests that images must have, from outside this host: YAML, what skopeo inspect printed, or an OCI
+    /// layout; NAME=FILE where it does not say the name of its image. May be given several times
+    #[arg(long, value_name = "FILE", help_heading = "How it is compared")]
+    pub(crate) reference: Vec<OsString>,
 }
 
 // Arguments of `list`.

@@ -243,7 +243,7 @@ mod tests {
             .filter(|arg| arg.get_env().is_some() && arg.get_id() != "config")
             .filter_map(|arg| arg.get_long())
             .collect();
-        assert_eq!(options.len(), 15, "{options:?}");
+        assert_eq!(options.len(), 16, "{options:?}");
         for option in options {
             let error = parsed(&format!("{option}: [[]]\n")).unwrap_err();
             assert!(!error.why.contains("unknown field"), "{option}: {error}");

@@ -14,6 +14,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod output;
+mod reference;
 mod render;
 mod talk;
 mod targets;

@@ -55,10 +55,10 @@ fn arguments_that_make_no_sense() {
             "not an absolute path",
         ),
         (&["check", "--runtime", "lxc"], "lxc"),
-        (&["check", "--layers", "sealed"], "sealed"),
+        (&["check", "--layers", "magic"], "magic"),
         (
-            &["check", "--layers", "digest"],
-            "--layers digest is not there yet",
+            &["check", "--reference", "none.yaml"],
+            "the reference values none.yaml: there is no such file",
         ),
         (&["check", "--format", "docker"], "one container"),
         (
@@ -102,7 +102,7 @@ fn arguments_that_make_no_sense() {
 #[test]
 fn the_environment_is_checked_like_the_command_line() {
     refused(&["check"], &[("PLIMSOLL_ENGINE", "magic")], "magic");
-    refused(&["check"], &[("PLIMSOLL_LAYERS", "sealed")], "sealed");
+    refused(&["check"], &[("PLIMSOLL_LAYERS", "magic")], "magic");
     refused(&["check"], &[("PLIMSOLL_CONFIG", "none.yaml")], "none.yaml");
 }
 
@@ -175,7 +175,7 @@ fn a_setting_of_the_command_line_comes_before_the_environment_and_that_before_th
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("plimsoll/config.yaml");
     std::fs::create_dir_all(config.parent().unwrap()).unwrap();
-    std::fs::write(&config, "layers: sealed\n").unwrap();
+    std::fs::write(&config, "docker-host: tcp://file\n").unwrap();
     let said = |args: &[&str], env: &[(&str, &str)]| {
         let mut command = plimsoll(directory.path());
         let output = command
@@ -185,10 +185,11 @@ fn a_setting_of_the_command_line_comes_before_the_environment_and_that_before_th
             .unwrap();
         String::from_utf8(output.stderr).unwrap()
     };
-    assert!(said(&["check", "none"], &[]).contains("--layers sealed"));
-    let digest = [("PLIMSOLL_LAYERS", "digest")];
-    assert!(said(&["check", "none"], &digest).contains("--layers digest"));
-    assert!(!said(&["check", "--layers", "trust", "none"], &digest).contains("--layers"));
+    assert!(said(&["check", "none"], &[]).contains("tcp://file"));
+    let variable = [("PLIMSOLL_DOCKER_HOST", "tcp://variable")];
+    assert!(said(&["check", "none"], &variable).contains("tcp://variable"));
+    let argument = ["check", "--docker-host", "tcp://argument", "none"];
+    assert!(said(&argument, &variable).contains("tcp://argument"));
 }
 
 #[test]

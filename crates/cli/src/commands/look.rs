@@ -8,9 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use indicatif::ProgressBar;
 use plimsoll_core::Summary;
-use plimsoll_core::model::{Algorithm, Bytes, EngineKind, Timestamp};
+use plimsoll_core::model::{
+    Algorithm, Bytes, EngineKind, Gap, ImageIdentity, Measurement, Timestamp,
+};
 use plimsoll_core::policy::{Action, Lifetime, Policy, appraise};
 use plimsoll_core::report::v1;
+use plimsoll_core::trust::ReferenceValues;
 use plimsoll_host::inspect::{Options, Request, Sources, inspect_down};
 use plimsoll_host::measure::Confirm;
 use plimsoll_host::seal::{self, Prover, Store};
@@ -20,7 +23,7 @@ use crate::error::{CliError, shown};
 use crate::output::Output;
 use crate::render::{Renderer, Run, View};
 use crate::talk::Talk;
-use crate::{config, targets};
+use crate::{config, reference, targets};
 
 /// A look at containers, with everything resolved.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(super) struct Look {
     layers: seal::Layers,
     /// Where seals are kept.
     seals: Store,
+    /// What images must be, where somebody says so.
+    reference: Option<ReferenceValues>,
     policy: Policy,
     policy_file: Option<PathBuf>,
     format: Format,
@@ -81,6 +86,7 @@ impl Look {
             },
             layers,
             seals,
+            reference: reference::load(&args.reference)?,
             policy,
             policy_file,
             format,
@@ -114,8 +120,11 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
 
     let jobs = look.request.options.jobs;
     let mut prover = Prover::new(look.layers, look.seals.clone(), jobs);
-    let gaps = inspect_down(&look.request, &mut prover, &mut |measurement| {
+    let gaps = inspect_down(&look.request, &mut prover, &mut |mut measurement| {
         progress.inc(1);
+        if let Some(reference) = &look.reference {
+            hold(&mut measurement, reference);
+        }
         let appraisal = appraise(&measurement, &look.policy, now);
         let container = v1::Container::new(measurement, appraisal);
         summary.add(container.verdict);
@@ -146,6 +155,18 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
         .and_then(|()| out.finish())
         .map_err(|error| CliError::writing(&error))?;
     Ok(code)
+}
+
+/// Holds the image of a container against reference values.
+fn hold(measurement: &mut Measurement, reference: &ReferenceValues) {
+    let image = &measurement.container.image;
+    let name = image.reference.as_ref();
+    let name = name.and_then(|name| std::str::from_utf8(name.as_bytes()).ok());
+    let identity = reference.judge(image, name.as_slice());
+    if let ImageIdentity::Unknown(why) = &identity {
+        measurement.gaps.push(Gap::new("image", why.clone()));
+    }
+    measurement.baseline.identity = Some(identity);
 }
 
 /// Returns which program this is.

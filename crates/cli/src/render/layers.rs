@@ -29,6 +29,13 @@ pub(crate) fn change_line(change: &LayerChange) -> String {
 /// broken seals.
 pub(super) fn lines(container: &Container, verbose: bool) -> Vec<String> {
     let mut lines = Vec::new();
+    if let Some(identity) = &container.baseline.identity
+        && identity.agrees == Some(false)
+    {
+        let (of, why) = (image(&container.image), identity.why.as_deref());
+        let why = why.unwrap_or("is another one than it must be");
+        lines.push(format!("{RED}image {of}{RED:#}: {why}"));
+    }
     for (at, proof) in container.baseline.proofs.iter().enumerate() {
         let of = image(&container.image);
         let layer = format!("layer {} of {of} ({})", at + 1, short(&proof.diff_id));

@@ -1,6 +1,6 @@
 //! What came of holding the layers of images against their digests.
 
-use super::{Bytes, Change, DiffId, Digest, Gap, Image, RuntimeKind};
+use super::{Bytes, Change, DiffId, Digest, Gap, Image, ImageIdentity, RuntimeKind};
 use crate::Verdict;
 
 /// One layer on disk, held against the digest that its image's configuration gives it.
@@ -43,6 +43,8 @@ pub struct ImageMeasurement {
     pub names: Vec<Bytes>,
     /// Its digests.
     pub image: Image,
+    /// What reference values say of it, where there are any.
+    pub identity: Option<ImageIdentity>,
     /// What could not be seen of it, its layers aside.
     pub gaps: Vec<Gap>,
 }
@@ -52,9 +54,11 @@ impl ImageMeasurement {
     /// [`Verdict::Unknown`] where something could not be seen.
     #[must_use]
     pub fn verdict<'l>(&self, layers: impl IntoIterator<Item = &'l LayerMeasurement>) -> Verdict {
-        let own = match self.gaps.is_empty() {
-            true => Verdict::Intact,
-            false => Verdict::Unknown,
+        let own = match &self.identity {
+            Some(ImageIdentity::Differs(_)) => Verdict::Violated,
+            Some(ImageIdentity::Unknown(_)) => Verdict::Unknown,
+            _ if !self.gaps.is_empty() => Verdict::Unknown,
+            _ => Verdict::Intact,
         };
         layers
             .into_iter()
@@ -98,6 +102,7 @@ mod tests {
             runtime: RuntimeKind::Docker,
             names: Vec::new(),
             image: Image::default(),
+            identity: None,
             gaps: vec![Gap::new("a", "b"); gaps],
         };
         let layers = [layer(Some("aa"), 0), layer(None, 1)];

@@ -75,9 +75,22 @@ pub struct LayerProof {
     pub changes: Vec<Change>,
 }
 
+/// What reference values say of the identity of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageIdentity {
+    /// It has the digests that it must have.
+    Agrees,
+    /// It has another one; the text says which, and which it must have.
+    Differs(String),
+    /// It cannot be told; the text says why, and the way out.
+    Unknown(String),
+}
+
 /// What the container was compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
+    /// What reference values say of the image, where there are any.
+    pub identity: Option<ImageIdentity>,
     /// How far its layers were proved: the weakest of them.
     pub layers: LayerTrust,
     /// The same of each layer, the base first; empty when all are taken as they lie on disk.
@@ -89,9 +102,17 @@ impl Baseline {
     #[must_use]
     pub fn trusted() -> Self {
         Self {
+            identity: None,
             layers: LayerTrust::Trusted,
             proofs: Vec::new(),
         }
+    }
+
+    /// Whether it is another one than it must be.
+    #[must_use]
+    pub fn is_violated(&self) -> bool {
+        self.layers == LayerTrust::Violated
+            || matches!(self.identity, Some(ImageIdentity::Differs(_)))
     }
 
     /// Returns the one of these layers.
@@ -101,6 +122,7 @@ impl Baseline {
         let layers = weakest.unwrap_or(LayerTrust::Trusted);
         let all_trusted = |proof: &LayerProof| proof.held == LayerTrust::Trusted;
         Self {
+            identity: None,
             layers,
             proofs: match proofs.iter().all(all_trusted) {
                 true => Vec::new(),

@@ -20,6 +20,8 @@ pub use container::{
 pub use coverage::Gap;
 pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, ImageId};
 pub use layer::{ImageMeasurement, LayerMeasurement};
-pub use measurement::{Baseline, Cost, EngineKind, LayerProof, LayerTrust, Measurement};
+pub use measurement::{
+    Baseline, Cost, EngineKind, ImageIdentity, LayerProof, LayerTrust, Measurement,
+};
 pub use mount::{ExpectedMount, ExpectedSource, Mount, MountOrigin};
 pub use path::{PathError, RootPath};

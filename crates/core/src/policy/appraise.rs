@@ -1,9 +1,7 @@
 //! Applying a policy to a measurement.
 
 use crate::Verdict;
-use crate::model::{
-    Change, ChangeKind, LayerTrust, Measurement, MountOrigin, RuntimePath, Timestamp,
-};
+use crate::model::{Change, ChangeKind, Measurement, MountOrigin, RuntimePath, Timestamp};
 
 use super::{Action, Class, Policy};
 
@@ -39,9 +37,10 @@ pub struct Appraisal {
 
 /// Applies `policy` to `measurement` as of `now`.
 ///
-/// - a change that is not allowed, a mount that nobody accounts for, code that nothing else tells of, or
-///   a layer of the image that is not what its digest says: `violated`, whatever else could not be seen;
-///   no rule allows the last one, for what a layer hides is no change;
+/// - a change that is not allowed, a mount that nobody accounts for, code that nothing else tells of, a
+///   layer of the image that is not what its digest says, or an image that is not the one that reference
+///   values name: `violated`, whatever else could not be seen; no rule allows the last two, for they are
+///   no changes of the container;
 /// - else a gap that is not accepted, or no engine: `unknown`;
 /// - else any of these at all: `allowed`;
 /// - else `intact`.
@@ -83,7 +82,7 @@ pub fn appraise(measurement: &Measurement, policy: &Policy, now: Timestamp) -> A
     let verdict = if changes.iter().any(|outcome| !outcome.allowed)
         || mounts_allowed.contains(&false)
         || code_allowed.contains(&false)
-        || measurement.baseline.layers == LayerTrust::Violated
+        || measurement.baseline.is_violated()
     {
         Verdict::Violated
     } else if measurement.engine.is_none() || gaps_accepted.contains(&false) {

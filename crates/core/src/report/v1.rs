@@ -3,7 +3,7 @@
 mod baseline;
 pub mod images;
 
-pub use baseline::{Baseline, LayerProof};
+pub use baseline::{Baseline, Identity, LayerProof};
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};

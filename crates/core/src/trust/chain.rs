@@ -21,7 +21,7 @@ pub fn chain_ids(diff_ids: &[DiffId]) -> Vec<ChainId> {
     chain
 }
 
-fn sha256(bytes: &[u8]) -> Digest {
+pub(super) fn sha256(bytes: &[u8]) -> Digest {
     let value = Sha256::digest(bytes);
     let mut buffer = [0; 32];
     buffer.copy_from_slice(&value);

@@ -104,6 +104,7 @@ pub fn verify(
                 runtime: image.runtime,
                 names: image.names,
                 image: image.image,
+                identity: None,
                 gaps: image.gaps,
             };
             (measurement, layers)

@@ -7,18 +7,19 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use plimsoll_core::model::Bytes;
+use plimsoll_core::model::{Bytes, ImageMeasurement};
 use plimsoll_core::report::v1::{self, images::Images};
+use plimsoll_core::trust::ReferenceValues;
 use plimsoll_host::image;
 use plimsoll_host::inspect::Options;
 use plimsoll_host::seal;
 
 use super::look::{now, sources, store, tool};
 use crate::args::{Format, ImageCommand, VerifyArgs};
-use crate::config;
 use crate::error::{CliError, shown};
 use crate::output::Output;
 use crate::talk::Talk;
+use crate::{config, reference};
 
 /// The forms in which images are told of.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,7 @@ fn look(
         ..Options::default()
     };
     let state = seal.map(|state| store(state.or(file.comparison.state).as_deref()));
+    let reference = reference::load(&args.reference)?;
     let sources = sources(args.places.or(file.places))?;
     let (found, gaps) = image::images(&sources, &args.images)?;
     if let Some(store) = &state {
@@ -76,7 +78,7 @@ fn look(
     let progress = progress(image::bytes(&found), talk);
     let threads = NonZero::new(options.threads()).unwrap_or(NonZero::<usize>::MIN);
     let count = &|bytes| progress.inc(bytes);
-    let (verified, sealed) = match &state {
+    let (mut verified, sealed) = match &state {
         Some(store) => {
             let sealed = seal::seal(found, store, threads, count);
             (sealed.verified, sealed.sealed)
@@ -84,6 +86,11 @@ fn look(
         None => (image::verify(found, threads, count), Vec::new()),
     };
     progress.finish_and_clear();
+    if let Some(reference) = &reference {
+        for (image, _) in &mut verified.images {
+            hold(image, reference);
+        }
+    }
     for gap in &gaps {
         talk.gap(gap);
     }
@@ -114,6 +121,15 @@ fn look(
         talk.note(&format!("{count} of {all} layers sealed, in {place}"));
     }
     Ok(document.exit_code())
+}
+
+/// Holds an image against reference values.
+fn hold(image: &mut ImageMeasurement, reference: &ReferenceValues) {
+    let names = image.names.iter();
+    let names: Vec<&str> = names
+        .filter_map(|name| std::str::from_utf8(name.as_bytes()).ok())
+        .collect();
+    image.identity = Some(reference.judge(&image.image, &names));
 }
 
 /// Returns a bar of the bytes that are read, on a terminal.

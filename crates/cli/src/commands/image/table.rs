@@ -46,6 +46,9 @@ pub(super) fn write(document: &Images, verbose: bool, out: &mut dyn Write) -> io
         )?;
     }
     for image in &document.images {
+        if let Some(why) = image.identity.as_ref().and_then(|i| i.why.as_ref()) {
+            writeln!(out, "\n{}: {why}", name(image))?;
+        }
         for gap in &image.gaps {
             let why = escape(gap.why.as_bytes());
             writeln!(out, "\n{}: not seen: {}: {why}", name(image), gap.what)?;

@@ -4,16 +4,40 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::images::LayerChange;
-use crate::model::{self, Bytes, DiffId, LayerTrust};
+use crate::model::{self, Bytes, DiffId, ImageIdentity, LayerTrust};
 
 /// What a container was compared with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Baseline {
+    /// Whether the image is the one that the reference values name, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// How far the image's layers were proved: the weakest of them.
     pub layers: LayerTrust,
     /// The same of each layer, the base first; left out when all are taken as they lie on disk.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub proofs: Vec<LayerProof>,
+}
+
+/// What reference values say of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Identity {
+    /// Whether it has the digests that it must have; null when that cannot be told, which is a gap.
+    pub agrees: Option<bool>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl From<ImageIdentity> for Identity {
+    fn from(identity: ImageIdentity) -> Self {
+        let (agrees, why) = match identity {
+            ImageIdentity::Agrees => (Some(true), None),
+            ImageIdentity::Differs(why) => (Some(false), Some(why)),
+            ImageIdentity::Unknown(why) => (None, Some(why)),
+        };
+        Self { agrees, why }
+    }
 }
 
 /// How far one layer was proved.
@@ -38,6 +62,7 @@ pub struct LayerProof {
 impl From<model::Baseline> for Baseline {
     fn from(baseline: model::Baseline) -> Self {
         Self {
+            identity: baseline.identity.map(Identity::from),
             layers: baseline.layers,
             proofs: baseline.proofs.into_iter().map(LayerProof::from).collect(),
         }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Gap, Host, Tool};
+use super::{Gap, Host, Identity, Tool};
 use crate::model::{
     self, Aspects, Attributes, Bytes, ChangeKind, DiffId, Digest, Image, ImageMeasurement,
     LayerMeasurement, RootPath, RuntimeKind, Timestamp,
@@ -43,6 +43,9 @@ pub struct VerifiedImage {
     pub image: Image,
     /// Which of `layers` are its, the base first.
     pub layers: Vec<usize>,
+    /// Whether it is the one that the reference values name, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// What follows from these and from its own gaps.
     pub verdict: Verdict,
     /// What could not be seen of it.
@@ -110,6 +113,7 @@ impl Images {
                     names: image.names,
                     image: image.image,
                     layers: of,
+                    identity: image.identity.map(Identity::from),
                     verdict,
                     gaps: told(image.gaps),
                 }

@@ -1,0 +1,306 @@
+//! Reference values: which digests images must have, as somebody says who is not the host.
+//!
+//! ```yaml
+//! images:
+//!   registry.example/acme/web:1:
+//!     manifest: sha256:…       # of the manifest, or of the index that lists it
+//!     config: sha256:…         # of the configuration: what Docker calls the image id
+//! ```
+//!
+//! The output of `skopeo inspect` is taken as well, and what an OCI image layout says of itself.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::name::ImageName;
+use crate::model::{Digest, Image, ImageId, ImageIdentity, escape};
+use crate::yaml::{self, YamlError};
+
+/// What an image must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// Its name.
+    pub name: ImageName,
+    /// Digests that its manifest, or an index that lists it, may have; any when empty.
+    pub manifests: Vec<Digest>,
+    /// Digests that its configuration may have; any when empty.
+    pub configs: Vec<ImageId>,
+}
+
+/// Which digests images must have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReferenceValues {
+    images: Vec<Expected>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    images: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    manifest: Option<Digest>,
+    config: Option<ImageId>,
+}
+
+/// What `skopeo inspect` prints (containers/skopeo `cmd/skopeo/inspect/output.go`).
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    #[serde(default)]
+    name: String,
+    digest: Digest,
+}
+
+impl ReferenceValues {
+    /// Reads a text: YAML of the form above, or what `skopeo inspect` printed. `called` is the name of the
+    /// image that the latter is about, where it does not say or should not.
+    ///
+    /// # Errors
+    /// [`YamlError`] when it is neither, with the line.
+    pub fn parse(text: &str, called: Option<ImageName>) -> Result<Self, YamlError> {
+        let at_no_line = |why: String| YamlError { line: 0, why };
+        if text.trim_start().starts_with('{')
+            // JSON is YAML.
+            && let Ok(inspected) = yaml::from_str::<Inspected>(text)
+        {
+            let name = match called {
+                Some(name) => name,
+                None => ImageName::parse(&inspected.name).map_err(|error| {
+                    at_no_line(format!("{error}: give it one, with --reference NAME=FILE"))
+                })?,
+            };
+            return Ok(Self {
+                images: vec![Expected {
+                    name,
+                    manifests: vec![inspected.digest],
+                    configs: Vec::new(),
+                }],
+            });
+        }
+        let document: Document = yaml::from_str(text)?;
+        if let Some(name) = called {
+            return Err(at_no_line(format!(
+                "it names its images itself, {name} must not"
+            )));
+        }
+        let mut images = Vec::with_capacity(document.images.len());
+        for (name, entry) in document.images {
+            if entry.manifest.is_none() && entry.config.is_none() {
+                let name = escape(name.as_bytes());
+                return Err(at_no_line(format!(
+                    "image \"{name}\" has no digest: it needs manifest or config"
+                )));
+            }
+            images.push(Expected {
+                name: ImageName::parse(&name).map_err(|e| at_no_line(e.to_string()))?,
+                manifests: entry.manifest.into_iter().collect(),
+                configs: entry.config.into_iter().collect(),
+            });
+        }
+        Ok(Self { images })
+    }
+
+    /// Adds what an image must be.
+    pub fn add(&mut self, expected: Expected) {
+        self.images.push(expected);
+    }
+
+    /// Adds those of `other`.
+    pub fn extend(&mut self, other: Self) {
+        self.images.extend(other.images);
+    }
+
+    /// Returns what these values say of an image that goes by these names. An image that goes by several
+    /// of their names must be what all of them say.
+    #[must_use]
+    pub fn judge(&self, image: &Image, names: &[&str]) -> ImageIdentity {
+        let parsed: Vec<ImageName> = names
+            .iter()
+            .filter_map(|name| ImageName::parse(name).ok())
+            .collect();
+        let is_named = |expected: &&Expected| parsed.iter().any(|name| expected.name.names(name));
+        let mut found: Vec<&Expected> = self.images.iter().filter(is_named).collect();
+        if found.is_empty() && parsed.is_empty() {
+            // Without a name it can only be one of them by its digest.
+            let is_it = |expected: &&Expected| {
+                let id = image.id.as_ref();
+                id.is_some_and(|id| expected.configs.contains(id))
+            };
+            found = self.images.iter().filter(is_it).collect();
+        }
+        if found.is_empty() {
+            let name = match (names.first(), &image.id) {
+                (Some(name), _) => escape(name.as_bytes()).into_owned(),
+                (None, Some(id)) => id.to_string(),
+                (None, None) => "that has neither name nor digest".into(),
+            };
+            return ImageIdentity::Unknown(format!(
+                "the reference values say nothing of image {name}: add it to them, or leave it out of the check"
+            ));
+        }
+        let mut unknown = None;
+        for expected in found {
+            match expected.judge(image) {
+                ImageIdentity::Agrees => {}
+                differs @ ImageIdentity::Differs(_) => return differs,
+                ImageIdentity::Unknown(why) => unknown = Some(why),
+            }
+        }
+        unknown.map_or(ImageIdentity::Agrees, ImageIdentity::Unknown)
+    }
+}
+
+impl Expected {
+    fn judge(&self, image: &Image) -> ImageIdentity {
+        let list = |digests: Vec<String>| digests.join(" or ");
+        let mut held = false;
+        if !self.configs.is_empty() {
+            match &image.id {
+                Some(id) if self.configs.contains(id) => held = true,
+                found => {
+                    let must = list(self.configs.iter().map(ToString::to_string).collect());
+                    let found = found
+                        .as_ref()
+                        .map_or("not known".into(), ToString::to_string);
+                    return ImageIdentity::Differs(format!(
+                        "the digest of its configuration is {found}, and must be {must}"
+                    ));
+                }
+            }
+        }
+        if !self.manifests.is_empty() {
+            match &image.manifest {
+                Some(manifest) if self.manifests.contains(manifest) => held = true,
+                Some(manifest) => {
+                    let must = list(self.manifests.iter().map(ToString::to_string).collect());
+                    return ImageIdentity::Differs(format!(
+                        "the digest of its manifest is {manifest}, and must be {must}"
+                    ));
+                }
+                None => {}
+            }
+        }
+        match held {
+            true => ImageIdentity::Agrees,
+            false => ImageIdentity::Unknown(format!(
+                "its store keeps no manifest of {} whose digest could be held against the reference values: give them the digest of its configuration",
+                self.name
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(byte: &str) -> String {
+        format!("sha256:{}", byte.repeat(32))
+    }
+
+    fn image(id: Option<&str>, manifest: Option<&str>) -> Image {
+        Image {
+            id: id.map(|byte| digest(byte).parse().unwrap()),
+            manifest: manifest.map(|byte| digest(byte).parse().unwrap()),
+            ..Image::default()
+        }
+    }
+
+    fn values() -> ReferenceValues {
+        let (a, b) = (digest("aa"), digest("bb"));
+        ReferenceValues::parse(&format!(
+            "images:\n  acme/web:1:\n    config: {a}\n    manifest: {b}\n  acme/db:\n    manifest: {b}\n"
+        ), None)
+        .unwrap()
+    }
+
+    #[test]
+    fn an_image_is_what_it_must_be_or_is_told() {
+        let web = |id, manifest| values().judge(&image(id, manifest), &["docker.io/acme/web:1"]);
+        assert_eq!(web(Some("aa"), Some("bb")), ImageIdentity::Agrees);
+        assert_eq!(web(Some("aa"), None), ImageIdentity::Agrees);
+        for (id, manifest, why) in [
+            (Some("bb"), Some("bb"), "configuration is sha256:bbbb"),
+            (None, Some("bb"), "configuration is not known"),
+            (Some("aa"), Some("aa"), "manifest is sha256:aaaa"),
+        ] {
+            let ImageIdentity::Differs(told) = web(id, manifest) else {
+                panic!("{id:?} {manifest:?}")
+            };
+            assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_agreed_to() {
+        let judge = |id, manifest, name| values().judge(&image(id, manifest), &[name]);
+        let unknown = |identity| match identity {
+            ImageIdentity::Unknown(why) => why,
+            other => panic!("{other:?}"),
+        };
+        // Another tag, and one that is not named at all.
+        for name in ["acme/web:2", "other"] {
+            let why = unknown(judge(Some("aa"), Some("bb"), name));
+            assert!(why.contains("say nothing of image"), "{why}");
+        }
+        // Pinned by its manifest alone, which the store does not keep. The name has no tag: any is meant.
+        let why = unknown(judge(Some("aa"), None, "acme/db:7"));
+        assert!(why.contains("keeps no manifest"), "{why}");
+        assert_eq!(
+            judge(Some("aa"), Some("bb"), "acme/db:7"),
+            ImageIdentity::Agrees
+        );
+    }
+
+    #[test]
+    fn an_image_without_a_name_is_known_by_its_digest_alone() {
+        assert_eq!(
+            values().judge(&image(Some("aa"), None), &[]),
+            ImageIdentity::Agrees
+        );
+        let other = values().judge(&image(Some("bb"), None), &[]);
+        assert!(matches!(other, ImageIdentity::Unknown(_)));
+    }
+
+    #[test]
+    fn skopeo_says_which_digest_a_name_has() {
+        let text = format!(
+            r#"{{"Name": "registry.example/acme/web", "Digest": "{}", "RepoTags": ["1"], "Layers": []}}"#,
+            digest("cc")
+        );
+        let values = ReferenceValues::parse(&text, None).unwrap();
+        let name = ["registry.example/acme/web:1"];
+        assert_eq!(
+            values.judge(&image(None, Some("cc")), &name),
+            ImageIdentity::Agrees
+        );
+        assert!(matches!(
+            values.judge(&image(None, Some("dd")), &name),
+            ImageIdentity::Differs(_)
+        ));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_place() {
+        for (text, line, why) in [
+            ("images:\n  web:\n    config: sha256:12\n", 3, "sha256:12"),
+            ("images:\n  web: {}\n", 0, "needs manifest or config"),
+            ("image: {}\n", 1, "image"),
+            (
+                "images:\n  \"\":\n    config: CONFIG\n",
+                0,
+                "name of an image",
+            ),
+        ] {
+            let text = text.replace("CONFIG", &digest("aa"));
+            let error = ReferenceValues::parse(&text, None).unwrap_err();
+            assert_eq!(error.line, line, "{error}");
+            assert!(error.why.contains(why), "{error}");
+        }
+    }
+}
