@@ -94,7 +94,7 @@ emulated-short: static
 # Random operations against brute force, as many and from the seed you like.
 torture:
 	PLIMSOLL_TORTURE_STEPS=$(STEPS) PLIMSOLL_TORTURE_SEED=$(SEED) \
-	    $(CARGO) test --release --package plimsoll-e2e --locked --test torture -- --nocapture
+	    $(CARGO) test --release --package plimsoll-e2e --locked --test torture --test torture_layers -- --nocapture
 
 # The page of them, made anew from what they find.
 conformance: packages

@@ -12,6 +12,18 @@ use rustix::fs::{
     Uid, XattrFlags,
 };
 
+/// Returns the number in an environment variable.
+///
+/// # Panics
+/// When there is something else in it.
+#[must_use]
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
+    })
+}
+
 /// One operation on a tree, with everything it needs: the same operation always does the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {

@@ -11,7 +11,7 @@ use plimsoll_e2e::command::run;
 use plimsoll_e2e::loopfs::{Kind, LoopFs};
 use plimsoll_e2e::overlay::Overlay;
 use plimsoll_e2e::require;
-use plimsoll_e2e::torture::{Generator, Step, build_debian, reduce};
+use plimsoll_e2e::torture::{Generator, Step, build_debian, number, reduce};
 use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect};
 
 /// Steps after which a container is thrown away for a new one.
@@ -215,13 +215,6 @@ fn difference(bench: &dyn Bench, image: &Tree) -> Option<String> {
         "missed {missed:?}\ninvented {invented:?}\ngaps {:?}",
         measurement.gaps
     ))
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| {
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
-    })
 }
 
 fn torture(bench: &mut dyn Bench, name: &str) {
