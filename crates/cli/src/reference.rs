@@ -1,12 +1,13 @@
-//! Reference values, as an operator gives them: a file, or an OCI image layout.
+//! Reference values, as an operator gives them: files, OCI image layouts, and signatures.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use plimsoll_core::trust::{ImageName, ReferenceValues};
+use plimsoll_core::trust::{ImageName, PublicKey, ReferenceValues, Signed};
 
+use crate::args::IdentityArgs;
 use crate::config;
 use crate::error::{CliError, shown};
 
@@ -17,14 +18,39 @@ const BLOB_LIMIT: u64 = 8 << 20;
 ///
 /// # Errors
 /// [`CliError`] when one cannot be read or makes no sense.
-pub(crate) fn load(given: &[OsString]) -> Result<Option<ReferenceValues>, CliError> {
-    let mut values = None;
-    for one in given {
-        values
-            .get_or_insert_with(ReferenceValues::default)
-            .extend(read(one)?);
+pub(crate) fn load(given: &IdentityArgs) -> Result<Option<ReferenceValues>, CliError> {
+    let mut values = ReferenceValues::default();
+    for one in &given.reference {
+        values.extend(read(one)?);
     }
-    Ok(values)
+    if let Some(path) = &given.key {
+        let key = text("the key", path)?;
+        let key = PublicKey::parse(&key)
+            .map_err(|error| CliError::new(format!("the key {}: {error}", shown(path))))?;
+        for path in &given.signature {
+            values.add_signed(signed(&key, path)?);
+        }
+    }
+    let any = !given.reference.is_empty() || !given.signature.is_empty();
+    Ok(any.then_some(values))
+}
+
+/// Returns what a file proves to be signed.
+fn signed(key: &PublicKey, path: &Path) -> Result<Signed, CliError> {
+    let what = text("the signature", path)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".sig");
+    let beside = Path::new(&beside);
+    let proved = match beside.exists() {
+        true => key.verify_payload(&what, &text("the signature", beside)?),
+        false => key.verify_bundle(&what),
+    };
+    proved.map_err(|error| CliError::new(format!("the signature {}: {error}", shown(path))))
+}
+
+fn text(what: &str, path: &Path) -> Result<String, CliError> {
+    config::text(&format!("cannot read {what}"), path)?
+        .ok_or_else(|| CliError::new(format!("{what} {}: there is no such file", shown(path))))
 }
 
 fn read(given: &OsStr) -> Result<ReferenceValues, CliError> {
@@ -32,8 +58,7 @@ fn read(given: &OsStr) -> Result<ReferenceValues, CliError> {
     let failed =
         |why: String| CliError::new(format!("the reference values {}: {why}", shown(path)));
     if !path.is_dir() {
-        let text = config::text("cannot read the reference values", path)?
-            .ok_or_else(|| failed("there is no such file".into()))?;
+        let text = text("the reference values", path)?;
         return ReferenceValues::parse(&text, name).map_err(|error| {
             failed(error.to_string()).hint(
                 "a file of images with their manifest or config digests, what skopeo inspect printed, or an OCI layout",

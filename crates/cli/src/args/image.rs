@@ -1,11 +1,10 @@
 //! The command line of `plimsoll image`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Format, Places, jobs};
+use super::{Format, IdentityArgs, Places, jobs};
 
 const AFTER_VERIFY: &str = "\
 Exit codes:
@@ -64,10 +63,8 @@ pub(crate) struct VerifyArgs {
     /// Names or ids of images; every one that is found when none is given
     #[arg(value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
-    /// Digests that images must have, from outside this host: YAML, what skopeo inspect printed, or an OCI
-    /// layout; NAME=FILE where it does not say the name of its image. May be given several times
-    #[arg(long, value_name = "FILE")]
-    pub(crate) reference: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
     /// Threads that read layers [default: one a processor]
     #[arg(long, value_name = "N", value_parser = jobs(), env = "PLIMSOLL_JOBS", hide_env = true)]
     pub(crate) jobs: Option<u32>,

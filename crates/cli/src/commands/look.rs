@@ -86,7 +86,7 @@ impl Look {
             },
             layers,
             seals,
-            reference: reference::load(&args.reference)?,
+            reference: reference::load(&args.identity)?,
             policy,
             policy_file,
             format,

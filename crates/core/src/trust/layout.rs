@@ -81,7 +81,8 @@ impl ReferenceValues {
                 ImageName::parse(told).ok().filter(|_| told.contains('/'))
             });
             let mut expected = Expected {
-                name: name.cloned().or(named).ok_or(LayoutError::NoName)?,
+                name: Some(name.cloned().or(named).ok_or(LayoutError::NoName)?),
+                signed: false,
                 manifests: Vec::new(),
                 configs: Vec::new(),
             };

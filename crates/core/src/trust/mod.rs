@@ -4,8 +4,10 @@ mod chain;
 mod layout;
 mod name;
 mod reference;
+mod signature;
 
 pub use chain::chain_ids;
 pub use layout::LayoutError;
 pub use name::{ImageName, NameError};
 pub use reference::{Expected, ReferenceValues};
+pub use signature::{PublicKey, SignatureError, Signed};

@@ -14,14 +14,17 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::name::ImageName;
+use super::signature::Signed;
 use crate::model::{Digest, Image, ImageId, ImageIdentity, escape};
 use crate::yaml::{self, YamlError};
 
 /// What an image must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Its name.
-    pub name: ImageName,
+    /// Its name; any image when absent.
+    pub name: Option<ImageName>,
+    /// Whether it is said by signatures, of which each adds a manifest.
+    pub signed: bool,
     /// Digests that its manifest, or an index that lists it, may have; any when empty.
     pub manifests: Vec<Digest>,
     /// Digests that its configuration may have; any when empty.
@@ -76,7 +79,8 @@ impl ReferenceValues {
             };
             return Ok(Self {
                 images: vec![Expected {
-                    name,
+                    name: Some(name),
+                    signed: false,
                     manifests: vec![inspected.digest],
                     configs: Vec::new(),
                 }],
@@ -97,7 +101,8 @@ impl ReferenceValues {
                 )));
             }
             images.push(Expected {
-                name: ImageName::parse(&name).map_err(|e| at_no_line(e.to_string()))?,
+                name: Some(ImageName::parse(&name).map_err(|e| at_no_line(e.to_string()))?),
+                signed: false,
                 manifests: entry.manifest.into_iter().collect(),
                 configs: entry.config.into_iter().collect(),
             });
@@ -108,6 +113,20 @@ impl ReferenceValues {
     /// Adds what an image must be.
     pub fn add(&mut self, expected: Expected) {
         self.images.push(expected);
+    }
+
+    /// Adds manifests that were signed: an image of this name must have one of all those that were.
+    pub fn add_signed(&mut self, signed: Signed) {
+        let is_same = |expected: &&mut Expected| expected.signed && expected.name == signed.name;
+        match self.images.iter_mut().find(is_same) {
+            Some(expected) => expected.manifests.extend(signed.manifests),
+            None => self.images.push(Expected {
+                name: signed.name,
+                signed: true,
+                manifests: signed.manifests,
+                configs: Vec::new(),
+            }),
+        }
     }
 
     /// Adds those of `other`.
@@ -123,7 +142,10 @@ impl ReferenceValues {
             .iter()
             .filter_map(|name| ImageName::parse(name).ok())
             .collect();
-        let is_named = |expected: &&Expected| parsed.iter().any(|name| expected.name.names(name));
+        let is_named = |expected: &&Expected| match &expected.name {
+            None => true,
+            Some(own) => parsed.iter().any(|name| own.names(name)),
+        };
         let mut found: Vec<&Expected> = self.images.iter().filter(is_named).collect();
         if found.is_empty() && parsed.is_empty() {
             // Without a name it can only be one of them by its digest.
@@ -177,6 +199,11 @@ impl Expected {
             match &image.manifest {
                 Some(manifest) if self.manifests.contains(manifest) => held = true,
                 Some(manifest) => {
+                    if self.signed {
+                        return ImageIdentity::Differs(format!(
+                            "the digest of its manifest is {manifest}, which none of the signatures is over"
+                        ));
+                    }
                     let must = list(self.manifests.iter().map(ToString::to_string).collect());
                     return ImageIdentity::Differs(format!(
                         "the digest of its manifest is {manifest}, and must be {must}"
@@ -187,10 +214,9 @@ impl Expected {
         }
         match held {
             true => ImageIdentity::Agrees,
-            false => ImageIdentity::Unknown(format!(
-                "its store keeps no manifest of {} whose digest could be held against the reference values: give them the digest of its configuration",
-                self.name
-            )),
+            false => ImageIdentity::Unknown(
+                "its store keeps no manifest of it whose digest could be held against signatures or reference values: give these the digest of its configuration".into(),
+            ),
         }
     }
 }
@@ -265,6 +291,34 @@ mod tests {
         );
         let other = values().judge(&image(Some("bb"), None), &[]);
         assert!(matches!(other, ImageIdentity::Unknown(_)));
+    }
+
+    #[test]
+    fn an_image_has_one_of_the_manifests_that_were_signed() {
+        let mut values = ReferenceValues::default();
+        for (name, byte) in [
+            (Some("acme/web"), "aa"),
+            (Some("acme/web"), "bb"),
+            (None, "aa"),
+        ] {
+            values.add_signed(Signed {
+                name: name.map(|name| ImageName::parse(name).unwrap()),
+                manifests: vec![digest(byte).parse().unwrap()],
+            });
+        }
+        let judge = |name, manifest| values.judge(&image(Some("cc"), manifest), &[name]);
+        assert_eq!(judge("acme/web:1", Some("aa")), ImageIdentity::Agrees);
+        // Signed for that repository alone, and one signature is about any image.
+        assert!(matches!(
+            judge("acme/web:1", Some("bb")),
+            ImageIdentity::Differs(_)
+        ));
+        assert_eq!(judge("other", Some("aa")), ImageIdentity::Agrees);
+        assert!(matches!(
+            judge("other", Some("bb")),
+            ImageIdentity::Differs(_)
+        ));
+        assert!(matches!(judge("other", None), ImageIdentity::Unknown(_)));
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn look(
         ..Options::default()
     };
     let state = seal.map(|state| store(state.or(file.comparison.state).as_deref()));
-    let reference = reference::load(&args.reference)?;
+    let reference = reference::load(&args.identity)?;
     let sources = sources(args.places.or(file.places))?;
     let (found, gaps) = image::images(&sources, &args.images)?;
     if let Some(store) = &state {
