@@ -1,5 +1,6 @@
 //! The command line.
 
+mod identity;
 mod image;
 
 use std::ffi::OsString;
@@ -9,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use serde::Deserialize;
 
+pub(crate) use self::identity::IdentityArgs;
 pub(crate) use self::image::{ImageCommand, VerifyArgs};
 
 /// The meaning of the exit codes: a public promise, as in diff(1).
@@ -192,32 +194,6 @@ pub(crate) struct LookArgs {
     pub(crate) baseline: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) identity: IdentityArgs,
-}
-
-// What the images of containers must be, as somebody says who is not this host.
-#[derive(Debug, Default, Args)]
-pub(crate) struct IdentityArgs {
-    /// Digests that images must have: YAML, what skopeo inspect printed, or an OCI layout; NAME=FILE where
-    /// it does not say the name of its image. May be given several times
-    #[arg(long, value_name = "FILE", help_heading = "Which image it must be")]
-    pub(crate) reference: Vec<OsString>,
-    /// Signatures of which each image must have one over its manifest: Sigstore bundles as cosign writes
-    /// them, or payloads with the signature in FILE.sig. May be given several times
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "key",
-        help_heading = "Which image it must be"
-    )]
-    pub(crate) signature: Vec<PathBuf>,
-    /// The public key that signatures must be by (PEM, as cosign makes them)
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "signature",
-        help_heading = "Which image it must be"
-    )]
-    pub(crate) key: Option<PathBuf>,
 }
 
 // Arguments of `list`.
