@@ -1,29 +1,32 @@
-//! One layer: its stream rebuilt and hashed, each header held against the disk, and the disk searched for
-//! what no header tells of.
+//! One layer: its stream read and hashed, each of its members held against the disk, and the disk searched
+//! for what the stream does not tell of.
 //!
-//! All three are needed. A digest that agrees proves the headers and the contents of the files that they
-//! name; it says nothing of a mode that was changed on disk, nor of a file that was planted.
+//! All three are needed. Of a stream that is rebuilt from the disk, a digest that agrees proves the headers
+//! and the contents of the files that they name; it says nothing of a mode that was changed on disk, nor of
+//! a file that was planted. Of a stream that is kept as it is, a digest that agrees proves the stream alone,
+//! and contents are held against it one by one.
 
-use std::collections::HashSet;
-use std::io::Read;
+use std::collections::{BTreeMap, HashSet};
+use std::io::BufRead;
 
 use plimsoll_core::model::{Aspect, Aspects, Change, ChangeKind, Digest, FileType, Gap, RootPath};
 
 use super::checksum::Checksum;
-use super::expected::{aspects, attributes};
-use super::member::{self, Kind, Member};
+use super::expected::{aspects, attributes, differing};
+use super::member::{self, Content, Kind, Member};
 use super::rebuilt::Rebuilt;
-use super::stream::Stream;
-use super::tar_split::{Record, Records};
+use super::stream::{Pieces, Stream};
+use super::tar_split::Record;
 use super::tree::{Object, Tree};
-use crate::fs::read_at;
+use crate::fs::{Stat, read_at};
+use crate::layers::stored::{Blob, LayerRoot, Reference, TarSplit};
 use crate::measure::Trouble;
 use crate::measure::outcome::{Limits, Outcome, Recorder};
 
 /// What came of one layer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The digest of the rebuilt stream; `None` when it could not be rebuilt to its end.
+    /// The digest of its stream; `None` when that could not be had to its end.
     pub(super) digest: Option<Digest>,
     /// Its length in bytes.
     pub(super) bytes: u64,
@@ -46,11 +49,15 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What a layer must be.
-pub(super) struct Expected {
+pub(super) struct Expected<'l> {
     /// The digest of its stream.
     pub(super) digest: Digest,
-    /// The mode that its root may have, whatever the stream says.
-    pub(super) root_mode: Option<u16>,
+    /// Where its root has its attributes from.
+    pub(super) root: LayerRoot,
+    /// Where its stream is had from.
+    pub(super) reference: &'l Reference,
+    /// Whether it was unpacked by somebody who cannot make devices.
+    pub(super) lacks_devices: bool,
 }
 
 /// What lies beneath a layer.
@@ -61,64 +68,53 @@ pub(super) enum Below<'t> {
     Tree(&'t dyn Fn(Limits) -> Result<Outcome, Trouble>),
 }
 
-/// Verifies the layer in `tree`. `records` opens the records of its stream,
-/// and is asked again when files have to be named.
-pub(super) fn verify<R: Read>(
+/// Verifies the layer in `tree`.
+pub(super) fn verify(
     tree: &Tree,
     below: Below<'_>,
-    expected: &Expected,
-    records: impl Fn() -> std::io::Result<Records<R>>,
+    expected: &Expected<'_>,
     progress: &dyn Fn(u64),
 ) -> Found {
-    let mut check = Check {
+    let check = Check {
         tree,
         below,
-        root_mode: expected.root_mode,
+        root: expected.root,
+        is_blob: matches!(expected.reference, Reference::Blob(_)),
+        lacks_devices: expected.lacks_devices,
         recorder: Recorder::new(LIMITS),
+        differing: BTreeMap::new(),
         unexplained: Vec::new(),
         told: HashSet::new(),
         above: HashSet::new(),
         opaque: HashSet::new(),
         whiteouts: HashSet::new(),
         changed: HashSet::new(),
+        buffer: Vec::new(),
     };
-    let rebuilt = records().and_then(|records| {
-        let mut stream = Stream::new(Rebuilt::new(records, tree), progress);
-        member::each(&mut stream, |member| check.member(&member))?;
-        stream.finish()
-    });
-    let (digest, bytes) = match rebuilt {
-        Ok((digest, bytes, _)) => (Some(digest), bytes),
-        Err(error) => {
-            let why = format!("its tar stream cannot be rebuilt: {error}");
-            check.recorder.gap(Gap::new("layer", why));
-            (None, 0)
-        }
-    };
-    if digest.is_some() {
-        match check.below {
-            Below::Layers(_) => check.extra(&RootPath::root()),
-            Below::Tree(differences) => check.beyond(differences),
-        }
+    match expected.reference {
+        Reference::TarSplit(records) => check.by_records(records, &expected.digest, progress),
+        Reference::Blob(blob) => check.by_blob(blob, &expected.digest, progress),
+        Reference::Nothing(why) => nothing(why.clone()),
     }
-    if digest.as_ref() != Some(&expected.digest)
-        && let Ok(records) = records()
-    {
-        check.contents(records);
-    }
-    Found {
-        digest,
-        bytes,
-        unexplained: check.unexplained,
-        outcome: check.recorder.finish(),
-    }
+}
+
+/// What came of a layer that there is nothing to hold against.
+fn nothing(why: String) -> Found {
+    let mut found = Found::default();
+    found.outcome.gaps.push(Gap::new("layer", why));
+    found
 }
 
 struct Check<'t> {
     tree: &'t Tree,
     below: Below<'t>,
-    root_mode: Option<u16>,
+    root: LayerRoot,
+    /// Whether the stream is a blob's, and no word of it comes from the disk.
+    is_blob: bool,
+    lacks_devices: bool,
     recorder: Recorder,
+    /// What was found to differ so far: of a path that is told of twice, what was said last holds.
+    differing: BTreeMap<RootPath, Change>,
     unexplained: Vec<Change>,
     /// Paths that the stream tells of.
     told: HashSet<RootPath>,
@@ -129,11 +125,91 @@ struct Check<'t> {
     whiteouts: HashSet<RootPath>,
     /// Paths that were recorded as changed.
     changed: HashSet<RootPath>,
+    /// What was read of a file.
+    buffer: Vec<u8>,
 }
 
 impl Check<'_> {
+    /// Verifies a layer whose stream is rebuilt from records and the disk.
+    fn by_records(
+        mut self,
+        records: &TarSplit,
+        expected: &Digest,
+        progress: &dyn Fn(u64),
+    ) -> Found {
+        let tree = self.tree;
+        let pieces = records.open().map(|records| Rebuilt::new(records, tree));
+        let (digest, bytes) = match self.stream(pieces, progress) {
+            Ok((digest, bytes)) => (Some(digest), bytes),
+            Err(error) => {
+                let why = format!("its tar stream cannot be rebuilt: {error}");
+                self.recorder.gap(Gap::new("layer", why));
+                (None, 0)
+            }
+        };
+        if digest.is_some() {
+            self.beside();
+        }
+        if digest.as_ref() != Some(expected) {
+            self.contents(records);
+        }
+        self.finish(digest, bytes)
+    }
+
+    /// Verifies a layer whose stream is kept: what that says counts once its digest was proved.
+    fn by_blob(mut self, blob: &Blob, expected: &Digest, progress: &dyn Fn(u64)) -> Found {
+        match self.stream(blob.pieces(), progress) {
+            Ok((digest, bytes)) if digest == *expected => {
+                self.beside();
+                self.finish(Some(digest), bytes)
+            }
+            Ok((digest, _)) => nothing(blob.why_not(Ok(digest))),
+            Err(error) => nothing(blob.why_not(Err(error))),
+        }
+    }
+
+    /// Reads a stream to its end, each member held against the disk; returns its digest and its length.
+    fn stream<P: Pieces>(
+        &mut self,
+        pieces: std::io::Result<P>,
+        progress: &dyn Fn(u64),
+    ) -> std::io::Result<(Digest, u64)> {
+        let mut stream = Stream::new(pieces?, progress);
+        member::each(&mut stream, |member, content| self.member(member, content))?;
+        let (digest, bytes, _) = stream.finish()?;
+        Ok((digest, bytes))
+    }
+
+    /// Looks at what the stream does not tell of.
+    fn beside(&mut self) {
+        self.made_root();
+        match self.below {
+            Below::Layers(_) => self.extra(&RootPath::root()),
+            Below::Tree(differences) => self.beyond(differences),
+        }
+    }
+
+    fn finish(mut self, digest: Option<Digest>, bytes: u64) -> Found {
+        for change in std::mem::take(&mut self.differing).into_values() {
+            self.recorder.change(change);
+        }
+        Found {
+            digest,
+            bytes,
+            unexplained: self.unexplained,
+            outcome: self.recorder.finish(),
+        }
+    }
+
     /// Holds a member against what is on disk.
-    fn member(&mut self, member: &Member) {
+    ///
+    /// # Errors
+    /// Those of reading the stream.
+    fn member<S: BufRead>(
+        &mut self,
+        mut member: Member,
+        content: &mut Content<'_, S>,
+    ) -> std::io::Result<()> {
         let name = member.path.components().last().unwrap_or_default();
         let parent = member.path.parent().unwrap_or_else(RootPath::root);
         match name.strip_prefix(WHITEOUT) {
@@ -152,13 +228,25 @@ impl Check<'_> {
                 }
             }
             None => {
+                // The last word on a path is the one that holds.
+                self.differing.remove(&member.path);
                 self.tell(member.path.clone());
-                if let Err(trouble) = self.object(member) {
+                if self.is_blob {
+                    // containerd leaves them out (`pkg/archive/tar_unix.go`, `setxattr`).
+                    let is_trusted = |name: &[u8]| name.starts_with(b"trusted.");
+                    member
+                        .xattrs
+                        .retain(|(name, _)| !is_trusted(name.as_bytes()));
+                }
+                let mut read = Ok(());
+                if let Err(trouble) = self.object(&member, content, &mut read) {
                     self.recorder
                         .gap(Gap::new(member.path.as_bytes(), trouble.0));
                 }
+                return read;
             }
         }
+        Ok(())
     }
 
     /// Looks for the mark that stands for a path that the layer takes away.
@@ -166,6 +254,8 @@ impl Check<'_> {
         match self.tree.look(path) {
             Ok(Some(object)) if object.is_whiteout() => {}
             Ok(Some(_)) => self.record(bare(path, ChangeKind::Replaced)),
+            // Where nothing lies beneath there was nothing to hide, and containerd makes no mark.
+            Ok(None) if matches!(self.below, Below::Layers([])) => {}
             // What it hid can be seen again.
             Ok(None) => self.record(bare(path, ChangeKind::Deleted)),
             Err(trouble) => self.recorder.gap(Gap::new(path.as_bytes(), trouble.0)),
@@ -184,9 +274,22 @@ impl Check<'_> {
         self.told.insert(path);
     }
 
-    fn object(&mut self, member: &Member) -> Result<(), Trouble> {
+    fn object<S: BufRead>(
+        &mut self,
+        member: &Member,
+        content: &mut Content<'_, S>,
+        read: &mut std::io::Result<()>,
+    ) -> Result<(), Trouble> {
         let path = &member.path;
+        let is_root = *path == RootPath::root();
+        if is_root && matches!(self.root, LayerRoot::Snapshotter { .. }) {
+            return Ok(());
+        }
         let Some(object) = self.tree.look(path)? else {
+            let is_device = matches!(member.kind, Kind::CharDevice(_) | Kind::BlockDevice(_));
+            if is_device && self.lacks_devices {
+                return Ok(());
+            }
             let before = Some(Box::new(attributes(member, 1)));
             self.record(Change {
                 before,
@@ -204,9 +307,9 @@ impl Check<'_> {
             change.kind = ChangeKind::Replaced;
         } else {
             change.aspects = aspects(&before, &after, member.is_exact);
-            if *path == RootPath::root() {
+            if let (true, LayerRoot::Stream { or_mode }) = (is_root, self.root) {
                 // Unpacking the rest moves its time again.
-                let is_made = Some(after.mode) == self.root_mode;
+                let is_made = Some(after.mode) == or_mode;
                 let counts = |aspect: &Aspect| match aspect {
                     Aspect::Times => false,
                     Aspect::Mode => !is_made,
@@ -214,22 +317,18 @@ impl Check<'_> {
                 };
                 change.aspects = change.aspects.iter().filter(counts).collect();
             }
-            let xattrs = self.tree.xattrs(&object)?;
-            let differ = |(a, b): (&[_], &[_])| {
-                let lacks = |list: &[_], one: &(_, _)| !list.contains(one);
-                let of_a = a.iter().filter(|one| lacks(b, one));
-                of_a.map(|(name, _): &(plimsoll_core::model::Bytes, _)| name.clone())
-                    .collect::<Vec<_>>()
-            };
-            change.xattrs = [
-                differ((&member.xattrs, &xattrs)),
-                differ((&xattrs, &member.xattrs)),
-            ]
-            .concat();
-            change.xattrs.sort();
-            change.xattrs.dedup();
+            change.xattrs = differing(&member.xattrs, &self.tree.xattrs(&object)?);
             if !change.xattrs.is_empty() {
                 change.aspects.insert(Aspect::Xattr);
+            }
+            let is_file = before.file_type == FileType::File;
+            if self.is_blob
+                && is_file
+                && before.size > 0
+                && before.size == after.size
+                && !self.is_content(&object, content, read)?
+            {
+                change.aspects.insert(Aspect::Content);
             }
         }
         (change.before, change.after) = (Some(Box::new(before)), Some(Box::new(after)));
@@ -237,6 +336,66 @@ impl Check<'_> {
             self.record(change);
         }
         Ok(())
+    }
+
+    /// Whether a file holds what the stream says, which is read as far as that is so. That the stream cannot
+    /// be read goes to `read`.
+    fn is_content<S: BufRead>(
+        &mut self,
+        object: &Object,
+        content: &mut Content<'_, S>,
+        read: &mut std::io::Result<()>,
+    ) -> Result<bool, Trouble> {
+        let fd = object.open()?;
+        let mut at = 0;
+        let mut same = Ok(true);
+        loop {
+            let next = content.next(|expected| {
+                self.buffer.resize(expected.len(), 0);
+                same = read_at(&fd, &mut self.buffer, at)
+                    .map(|length| length == expected.len() && self.buffer == expected);
+                at += expected.len() as u64;
+            });
+            match (next, same) {
+                (Ok(true), Ok(true)) => {}
+                (Err(error), _) => {
+                    *read = Err(error);
+                    return Ok(true);
+                }
+                (Ok(_), same) => return Ok(same?),
+            }
+        }
+    }
+
+    /// Holds a root that a snapshotter made against what it makes.
+    fn made_root(&mut self) {
+        let LayerRoot::Snapshotter { mode } = self.root else {
+            return;
+        };
+        let root = RootPath::root();
+        let look = |tree: &Tree| -> Result<Option<Change>, Trouble> {
+            let Some(object) = tree.look(&root)? else {
+                return Ok(None);
+            };
+            let after = tree.attributes(&object)?;
+            let mut change = bare(&root, ChangeKind::Changed);
+            if after.mode != mode {
+                change.aspects.insert(Aspect::Mode);
+            }
+            if (after.uid, after.gid) != (0, 0) {
+                change.aspects.insert(Aspect::Owner);
+            }
+            change.xattrs = differing(&[], &tree.xattrs(&object)?);
+            if !change.xattrs.is_empty() {
+                change.aspects.insert(Aspect::Xattr);
+            }
+            change.after = Some(Box::new(after));
+            Ok((change.aspects != Aspects::NONE).then_some(change))
+        };
+        match look(self.tree) {
+            Ok(change) => change.into_iter().for_each(|change| self.record(change)),
+            Err(trouble) => self.recorder.gap(Gap::new(root.as_bytes(), trouble.0)),
+        }
     }
 
     /// Holds a hard link against what is on disk: it is one with its target, which is a member itself.
@@ -358,13 +517,31 @@ impl Check<'_> {
     }
 
     /// Whether a directory was made on the way to a member: runtimes make these for themselves, owned by
-    /// root and with nothing to them.
+    /// root and with nothing to them, or as the one that they lie over is (containerd
+    /// `pkg/archive/tar.go`, `mkparent`).
     fn is_implied(&self, path: &RootPath, object: &Object) -> Result<bool, Trouble> {
+        if !self.above.contains(path) {
+            return Ok(false);
+        }
         let stat = &object.stat;
-        Ok((stat.uid, stat.gid) == (0, 0)
+        let xattrs = self.tree.xattrs(object)?;
+        if (stat.uid, stat.gid) == (0, 0)
             && [0o755, 0o700, 0o600].contains(&stat.mode)
-            && self.above.contains(path)
-            && self.tree.xattrs(object)?.is_empty())
+            && xattrs.is_empty()
+        {
+            return Ok(true);
+        }
+        let Below::Layers(below) = self.below else {
+            return Ok(false);
+        };
+        for below in below {
+            let Some(beneath) = below.look(path)? else {
+                continue;
+            };
+            let is = |stat: &Stat| (stat.file_type, stat.mode, stat.uid, stat.gid);
+            return Ok(is(&beneath.stat) == is(stat) && below.xattrs(&beneath)? == xattrs);
+        }
+        Ok(false)
     }
 
     /// Holds the mark of an opaque directory against the stream. One that no layer beneath has may have
@@ -398,7 +575,11 @@ impl Check<'_> {
     }
 
     /// Names the files whose content is not what the records say.
-    fn contents<R: Read>(&mut self, mut records: Records<R>) {
+    fn contents(&mut self, records: &TarSplit) {
+        let Ok(mut records) = records.open() else {
+            // That was told already.
+            return;
+        };
         while let Ok(Some(record)) = records.next() {
             let Record::File {
                 name,
@@ -442,7 +623,11 @@ impl Check<'_> {
 
     fn record(&mut self, change: Change) {
         self.changed.insert(change.path.clone());
-        self.recorder.change(change);
+        match self.differing.len() < LIMITS.max_changes {
+            true => drop(self.differing.insert(change.path.clone(), change)),
+            // Counted there.
+            false => self.recorder.change(change),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! TRUST: whether the layers of images lie on disk as their digests say.
 //!
-//! Each layer's tar stream is rebuilt and hashed; each of its headers is held against the disk; and the
-//! disk is searched for what no header tells of. A layer is looked at once, however many images have it.
+//! Each layer's tar stream is rebuilt, or read where it is kept, and hashed; each of its members is held
+//! against the disk; and the disk is searched for what the stream does not tell of. A layer is looked at once, however many images have it.
 
+mod blob;
 mod checksum;
 mod expected;
 mod find;
@@ -199,15 +200,11 @@ impl Job {
         };
         let expected = Expected {
             digest: *self.layer.diff_id.digest(),
-            root_mode: self.layer.root_mode,
+            root: self.layer.root,
+            reference: &self.layer.reference,
+            lacks_devices: self.layer.lacks_devices,
         };
-        layer::verify(
-            &tree,
-            below,
-            &expected,
-            || self.layer.records.open(),
-            &|bytes| progress(bytes),
-        )
+        layer::verify(&tree, below, &expected, &|bytes| progress(bytes))
     }
 }
 
@@ -224,6 +221,7 @@ impl Beneath {
                     BtrfsPair::open(anchor, image, container, None, everything, confirm)?;
                 walk(&mut pair, limits)
             }
+            Self::Tree(stack) => walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits),
             Self::Copy(stack) => {
                 let mut outcome = walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits);
                 // Copying loses all attributes but this one (moby `daemon/graphdriver/copy/copy.go`).

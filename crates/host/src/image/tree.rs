@@ -113,6 +113,12 @@ impl Tree {
 }
 
 impl Object {
+    /// Opens it, which is a regular file.
+    pub(super) fn open(&self) -> Result<OwnedFd, Trouble> {
+        let (fd, _) = open_regular(&self.dir, &self.name)?;
+        Ok(fd)
+    }
+
     /// Whether it hides what lies beneath it in the layers below.
     pub(super) fn is_whiteout(&self) -> bool {
         self.stat.is_whiteout_device() || self.marks.whiteout

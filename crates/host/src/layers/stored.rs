@@ -1,9 +1,9 @@
-//! The layers of an image as a runtime keeps them: files, and what their stream can be rebuilt from.
+//! The layers of an image as a runtime keeps them: files, and what these are held against.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use plimsoll_core::model::{Bytes, DiffId, Gap, Image, RuntimeKind};
+use plimsoll_core::model::{Bytes, DiffId, Digest, Gap, Image, RuntimeKind};
 
 use super::{BtrfsStack, Layer, MarkNamespace, PlainStack};
 use crate::fs::Dir;
@@ -32,10 +32,12 @@ pub struct StoredLayer {
     pub files: Arc<Layer>,
     /// How they lie there.
     pub form: Form,
-    /// The mode that the storage driver gives the root of a layer, whatever its stream says.
-    pub root_mode: Option<u16>,
-    /// Its tar-split records.
-    pub records: TarSplit,
+    /// Where its root directory has its attributes from.
+    pub root: LayerRoot,
+    /// What it is held against.
+    pub reference: Reference,
+    /// Whether it was unpacked by somebody who cannot make devices, so that it lacks those of its stream.
+    pub lacks_devices: bool,
     /// About how many bytes its files have, for a sign of progress; it proves nothing.
     pub size: u64,
 }
@@ -55,8 +57,47 @@ pub enum Form {
 pub enum Beneath {
     /// Subvolumes, one a snapshot of the other.
     Subvolume(BtrfsStack),
-    /// Copies.
+    /// Copies that lack extended attributes.
     Copy(PlainStack),
+    /// Trees that are one like the other in everything: whole copies, and subvolumes of which nothing tells
+    /// that one is a snapshot of the other.
+    Tree(PlainStack),
+}
+
+/// Where the root directory of a layer has its attributes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerRoot {
+    /// From its stream, but for this mode, which the storage driver may have given it.
+    Stream {
+        /// The mode.
+        or_mode: Option<u16>,
+    },
+    /// From the snapshotter, which makes it with this mode and for root: what the stream says of it is left
+    /// out (containerd `pkg/archive/tar.go`, `applyNaive`).
+    Snapshotter {
+        /// The mode.
+        mode: u16,
+    },
+}
+
+/// What a layer is held against.
+#[derive(Debug)]
+pub enum Reference {
+    /// All of its stream but the contents of files.
+    TarSplit(TarSplit),
+    /// Its stream.
+    Blob(Blob),
+    /// Nothing is kept, and this is why: one clause.
+    Nothing(String),
+}
+
+/// A blob of a content store: a tar stream, compressed or not.
+#[derive(Debug)]
+pub struct Blob {
+    /// The directory that it lies in, where its name is the digest in hexadecimal digits.
+    pub dir: Arc<Dir>,
+    /// The digest that its bytes must have.
+    pub digest: Digest,
 }
 
 /// Records of tar-split: a file, gzipped.

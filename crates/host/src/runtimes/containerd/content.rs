@@ -15,6 +15,9 @@ const BLOB_MAX: usize = 8 << 20;
 const MANIFESTS_MAX: usize = 128;
 const DEPTH_MAX: usize = 3;
 
+/// What the clause on a blob that is not there ends with.
+pub(super) const ABSENT: &str = "is not in the content store";
+
 /// An image that a container lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::runtimes) struct Found {
@@ -30,6 +33,8 @@ pub(in crate::runtimes) struct Found {
 pub(super) struct Missing {
     /// What is wrong with each blob that was looked at in vain, as clauses.
     pub(super) why: Vec<String>,
+    /// How many of these are merely not there: of an image of several platforms most are not.
+    pub(super) absent: usize,
 }
 
 /// An index or a manifest of an image, whichever it is: they have no field in common that would differ.
@@ -39,11 +44,30 @@ struct Node {
     manifests: Vec<Descriptor>,
     #[serde(default)]
     config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Descriptor {
-    digest: Digest,
+/// What a manifest refers to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Descriptor {
+    pub(super) digest: Digest,
+    #[serde(rename = "mediaType", default)]
+    pub(super) media_type: String,
+    #[serde(default)]
+    pub(super) size: u64,
+}
+
+/// A manifest and its configuration, both proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Manifest {
+    pub(super) digest: Digest,
+    /// The configuration.
+    pub(super) id: ImageId,
+    /// The blobs of its layers, the base first.
+    pub(super) blobs: Vec<Descriptor>,
+    /// The layers, the base first.
+    pub(super) layers: Vec<DiffId>,
 }
 
 /// Looks for the image whose layers are the chain that ends with `top`, from an index, a manifest or, with
@@ -107,6 +131,45 @@ fn config(
     })
 }
 
+/// Returns the manifests that an index or a manifest leads to, those whose configurations are here as well.
+pub(super) fn manifests(store: &Store, digest: Digest, missing: &mut Missing) -> Vec<Manifest> {
+    let mut found = Vec::new();
+    let mut seen = 0;
+    let mut todo = vec![(digest, 0)];
+    while let Some((digest, depth)) = todo.pop() {
+        let Some(blob) = read(store, digest, missing) else {
+            continue;
+        };
+        let Some(node) = parse::<Node>(digest, &blob, missing) else {
+            continue;
+        };
+        let Some(told) = node.config else {
+            if depth < DEPTH_MAX {
+                seen += node.manifests.len();
+                let next = node.manifests.iter().take(MANIFESTS_MAX);
+                todo.extend(next.map(|next| (next.digest, depth + 1)));
+            }
+            if depth == DEPTH_MAX || seen > MANIFESTS_MAX {
+                let why = format!("{digest} leads to more manifests than are looked at");
+                missing.why.push(why);
+                return found;
+            }
+            continue;
+        };
+        let config = read(store, told.digest, missing)
+            .and_then(|blob| parse::<ImageConfig>(told.digest, &blob, missing));
+        if let Some(config) = config {
+            found.push(Manifest {
+                digest,
+                id: told.digest.into(),
+                blobs: node.layers,
+                layers: config.into_layers(),
+            });
+        }
+    }
+    found
+}
+
 fn read(store: &Store, digest: Digest, missing: &mut Missing) -> Option<Vec<u8>> {
     if digest.algorithm() != Algorithm::Sha256 {
         return None;
@@ -121,9 +184,8 @@ fn read(store: &Store, digest: Digest, missing: &mut Missing) -> Option<Vec<u8>>
             missing.why.push(format!("{digest} {why}"));
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            missing
-                .why
-                .push(format!("{digest} is not in the content store"));
+            missing.absent += 1;
+            missing.why.push(format!("{digest} {ABSENT}"));
         }
         Err(e) => missing.why.push(format!("{digest}: {e}")),
     }

@@ -274,9 +274,12 @@ impl Runtime for Docker {
 
     fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
         let mut gaps = self.source.gaps.clone();
-        let roots = self.source.roots.iter();
-        let images = roots.flat_map(|root| images::images(root, &mut gaps));
-        Ok((images.collect(), gaps))
+        let mut found = Vec::new();
+        for root in &self.source.roots {
+            found.extend(images::images(root, &mut gaps));
+            found.extend(self.snapshots.images(root, &mut gaps));
+        }
+        Ok((found, gaps))
     }
 
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError> {

@@ -12,7 +12,9 @@ use super::locate::{self, SUBVOLUMES};
 use super::record::ImageRecord;
 use super::store::{Home, Store, clause, shown};
 use crate::layers::btrfs::Subvolumes;
-use crate::layers::stored::{Beneath, Form, StoredImage, StoredLayer, TarSplit};
+use crate::layers::stored::{
+    Beneath, Form, LayerRoot, Reference, StoredImage, StoredLayer, TarSplit,
+};
 use crate::layers::{BtrfsStack, Layer, PlainStack};
 use crate::runtimes::RuntimeError;
 
@@ -106,8 +108,11 @@ fn layers(
                     files: Arc::new(files),
                     form,
                     // `storage/drivers/overlay/overlay.go`, `defaultPerms`.
-                    root_mode: (store.driver == "overlay").then_some(0o555),
-                    records,
+                    root: LayerRoot::Stream {
+                        or_mode: (store.driver == "overlay").then_some(0o555),
+                    },
+                    reference: Reference::TarSplit(records),
+                    lacks_devices: false,
                     size,
                 })
             }
