@@ -37,7 +37,7 @@ pub(super) struct Found {
 }
 
 /// What is kept of one layer.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     expand: true,
     max_changes: 100_000,
 };
@@ -439,6 +439,7 @@ impl Check<'_> {
                 self.unexplained.push(change);
             }
         }
+        self.made_anew();
         // A path that was taken away may have been made again.
         let mut gone: Vec<RootPath> = self.whiteouts.difference(&self.told).cloned().collect();
         gone.sort();
@@ -449,6 +450,25 @@ impl Check<'_> {
                 Ok(Some(_)) => self.record(bare(&path, ChangeKind::Added)),
                 Err(trouble) => self.recorder.gap(Gap::new(path.as_bytes(), trouble.0)),
             }
+        }
+    }
+
+    /// Searches the directories that hold nothing of what was beneath: what is back in one is the same there,
+    /// and no difference.
+    fn made_anew(&mut self) {
+        let all = self.opaque.union(&self.whiteouts);
+        let mut anew: Vec<RootPath> = all
+            .filter(|path| {
+                let object = self.tree.look(path).ok().flatten();
+                let is_directory = object.is_some_and(|o| o.stat.file_type == FileType::Directory);
+                let is_meant = self.told.contains(path) || self.above.contains(path);
+                is_directory && is_meant
+            })
+            .cloned()
+            .collect();
+        anew.sort();
+        for path in anew {
+            self.extra(&path);
         }
     }
 

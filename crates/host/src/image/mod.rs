@@ -33,7 +33,8 @@ use self::layer::{Below, Expected, Found};
 use self::tar_split::Records;
 use self::tree::Tree;
 use crate::fs::open_regular;
-use crate::layers::stored::{Beneath, Form, StoredImage, StoredLayer, TarSplit};
+use crate::layers::stored::{Beneath, Between, Form, StoredImage, StoredLayer, TarSplit};
+use crate::layers::{Layer, LayerStack};
 use crate::measure::btrfs::{BtrfsPair, Scope};
 use crate::measure::outcome::{Limits, Outcome};
 use crate::measure::overlay::OverlayPair;
@@ -179,16 +180,24 @@ fn measurement(found: &[Option<Found>], at: usize, job: &Job) -> LayerMeasuremen
 
 impl Job {
     fn verify(&self, jobs: &[Self], progress: &(dyn Fn(u64) + Sync)) -> Found {
-        let open = |layer: &StoredLayer| {
+        let open = |layer: &StoredLayer, files: &Layer| {
             let marks = match layer.form {
                 Form::Own(marks) => Some(marks),
                 Form::Whole(_) => None,
             };
-            Tree::new(Arc::clone(&layer.files.dir), marks)
+            Tree::new(Arc::clone(&files.dir), marks)
         };
-        let tree = open(&self.layer);
-        let below = self.below.iter().filter_map(|at| jobs.get(*at));
-        let below: Vec<Tree> = below.map(|job| open(&job.layer)).collect();
+        let between = |layer: &StoredLayer| -> Vec<Tree> {
+            let between = layer.between.iter();
+            between.map(|between| open(layer, &between.files)).collect()
+        };
+        let own = &self.layer;
+        let tree = open(own, &own.files);
+        let mut below = between(own);
+        for job in self.below.iter().filter_map(|at| jobs.get(*at)) {
+            below.push(open(&job.layer, &job.layer.files));
+            below.extend(between(&job.layer));
+        }
         let below: Vec<&Tree> = below.iter().collect();
         let differences;
         let below = match &self.layer.form {
@@ -204,7 +213,31 @@ impl Job {
             reference: &self.layer.reference,
             lacks_devices: self.layer.lacks_devices,
         };
-        layer::verify(&tree, below, &expected, &|bytes| progress(bytes))
+        let mut found = layer::verify(&tree, below, &expected, &|bytes| progress(bytes));
+        for between in &own.between {
+            match between.differences(layer::LIMITS) {
+                Ok(outcome) => found.outcome.extend(outcome),
+                Err(trouble) => found.outcome.gaps.push(Gap::new("layer", trouble.0)),
+            }
+        }
+        found
+    }
+}
+
+impl Between {
+    /// Returns what it holds that the runtime does not put there.
+    fn differences(&self, limits: Limits) -> Result<Outcome, Trouble> {
+        let confirm = Confirm::Auto;
+        let mut outcome = match &self.stack {
+            LayerStack::Overlay(stack) => {
+                walk(&mut OverlayPair::container(stack, confirm)?, limits)
+            }
+            LayerStack::Plain(stack) => walk(&mut OverlayPair::plain(stack, confirm), limits),
+            LayerStack::Btrfs(_) => return Err(Trouble("of a form that is not compared".into())),
+        };
+        let is_made = |change: &Change| self.paths.iter().any(|path| path.covers(change));
+        outcome.changes.retain(|change| !is_made(change));
+        Ok(outcome)
     }
 }
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use plimsoll_core::model::{Bytes, DiffId, Digest, Gap, Image, RuntimeKind};
+use plimsoll_core::model::{Bytes, DiffId, Digest, Gap, Image, RuntimeKind, RuntimePath};
 
-use super::{BtrfsStack, Layer, MarkNamespace, PlainStack};
+use super::{BtrfsStack, Layer, LayerStack, MarkNamespace, PlainStack};
 use crate::fs::Dir;
 
 /// An image that a runtime keeps.
@@ -36,10 +36,25 @@ pub struct StoredLayer {
     pub root: LayerRoot,
     /// What it is held against.
     pub reference: Reference,
+    /// What the runtime put between it and the layer beneath.
+    pub between: Vec<Between>,
     /// Whether it was unpacked by somebody who cannot make devices, so that it lacks those of its stream.
     pub lacks_devices: bool,
     /// About how many bytes its files have, for a sign of progress; it proves nothing.
     pub size: u64,
+}
+
+/// Files that a runtime put between two layers of an image, and that no digest tells of: Docker, where
+/// containerd keeps its images, leaves the init layer of the container that a layer was made in beneath that
+/// layer.
+#[derive(Debug)]
+pub struct Between {
+    /// Its files.
+    pub files: Arc<Layer>,
+    /// The same in the container's place, over all that lies beneath it.
+    pub stack: LayerStack,
+    /// What it may hold.
+    pub paths: Vec<RuntimePath>,
 }
 
 /// How the files of a layer lie on disk.

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use plimsoll_core::model::{Algorithm, Bytes, ChainId, DiffId, Digest, Gap, Image, RuntimeKind};
+use plimsoll_core::model::{
+    Algorithm, Bytes, ChainId, DiffId, Digest, Gap, Image, RuntimeKind, RuntimePath,
+};
 use plimsoll_core::trust::chain_ids;
 use rustix::io::Errno;
 
@@ -15,8 +17,10 @@ use super::metadata::Named;
 use super::snapshots::Stored;
 use super::store::Store;
 use crate::fs::Dir;
-use crate::layers::stored::{Beneath, Blob, Form, LayerRoot, Reference, StoredImage, StoredLayer};
-use crate::layers::{Layer, MarkNamespace, PlainStack};
+use crate::layers::stored::{
+    Beneath, Between, Blob, Form, LayerRoot, Reference, StoredImage, StoredLayer,
+};
+use crate::layers::{Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack};
 use crate::runtimes::RuntimeError;
 
 /// What Docker calls an image that has lost its name by (moby `daemon/containerd/image_list.go`).
@@ -27,13 +31,25 @@ const DANGLING: &[u8] = b"moby-dangling@";
 /// a subvolume is the kernel's).
 const ROOT_MODE: u16 = 0o755;
 
-/// Returns the images of those namespaces of which `kind` says whose they are.
+/// What the key of a snapshot that Docker puts beneath a container's own ends with (moby
+/// `daemon/containerd/image_snapshot.go`). A layer that was made in that container lies on it too.
+const INIT: &[u8] = b"-init";
+
+/// Whose images those of a namespace are.
+#[derive(Debug, Clone)]
+pub(in crate::runtimes) struct Owner {
+    pub(in crate::runtimes) kind: RuntimeKind,
+    /// What may be in the snapshots that it leaves between those of an image's layers.
+    pub(in crate::runtimes) between: Vec<RuntimePath>,
+}
+
+/// Returns the images of those namespaces of which `owner` says whose they are.
 ///
 /// # Errors
 /// Those of reading containerd's database.
 pub(in crate::runtimes) fn images(
     store: &Store,
-    kind: impl Fn(&str) -> Option<RuntimeKind>,
+    owner: impl Fn(&str) -> Option<Owner>,
     gaps: &mut Vec<Gap>,
 ) -> Result<Vec<StoredImage>, RuntimeError> {
     let (named, strays) = store.ask(|metadata| metadata.images())?;
@@ -41,9 +57,9 @@ pub(in crate::runtimes) fn images(
         let why = "is recorded as an image and names none";
         Gap::new(name, why)
     }));
-    let wanted: Vec<(Named, RuntimeKind)> = named
+    let wanted: Vec<(Named, Owner)> = named
         .into_iter()
-        .filter_map(|named| kind(&named.namespace).map(|kind| (named, kind)))
+        .filter_map(|named| owner(&named.namespace).map(|owner| (named, owner)))
         .collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
@@ -65,7 +81,7 @@ pub(in crate::runtimes) fn images(
 /// What the names of a namespace that stand for one digest stand for.
 struct Target {
     namespace: String,
-    kind: RuntimeKind,
+    owner: Owner,
     names: Vec<Bytes>,
     digest: Digest,
     manifests: Vec<Manifest>,
@@ -87,7 +103,7 @@ struct All<'s> {
 
 impl All<'_> {
     /// Puts names together that stand for the same, and reads what it is.
-    fn targets(&mut self, wanted: Vec<(Named, RuntimeKind)>) -> Vec<Target> {
+    fn targets(&mut self, wanted: Vec<(Named, Owner)>) -> Vec<Target> {
         type Key = (String, String);
         let mut all: BTreeMap<Key, Target> = BTreeMap::new();
         for (
@@ -96,19 +112,19 @@ impl All<'_> {
                 name,
                 target,
             },
-            kind,
+            owner,
         ) in wanted
         {
             let key = (namespace.clone(), target.to_string());
             let entry = all.entry(key).or_insert_with(|| Target {
                 namespace,
-                kind,
+                owner: owner.clone(),
                 names: Vec::new(),
                 digest: target,
                 manifests: Vec::new(),
                 missing: Missing::default(),
             });
-            entry.names.extend(shown(kind, &name));
+            entry.names.extend(shown(owner.kind, &name));
         }
         let mut targets: Vec<Target> = all.into_values().collect();
         for target in &mut targets {
@@ -141,7 +157,7 @@ impl All<'_> {
             false => Vec::new(),
         };
         let new = |manifest: Option<&Manifest>| StoredImage {
-            runtime: target.kind,
+            runtime: target.owner.kind,
             names: target.names.clone(),
             image: Image {
                 id: manifest.map(|manifest| manifest.id),
@@ -188,13 +204,7 @@ impl All<'_> {
             }
             for snapshotter in snapshotters {
                 let mut image = new(Some(manifest));
-                let layers = self.layers(
-                    &target.namespace,
-                    &snapshotter,
-                    manifest,
-                    &chain,
-                    &mut image,
-                );
+                let layers = self.layers(&target, &snapshotter, manifest, &chain, &mut image);
                 if let Err(error) = layers {
                     let what = format!("snapshotter {}", excerpt(snapshotter.as_bytes()));
                     image.gaps.push(Gap::new(what.as_str(), error.to_string()));
@@ -224,7 +234,7 @@ impl All<'_> {
     /// Finds the layers of an image that a snapshotter has, the base first.
     fn layers(
         &mut self,
-        namespace: &str,
+        target: &Target,
         snapshotter: &str,
         manifest: &Manifest,
         chain: &[ChainId],
@@ -233,82 +243,131 @@ impl All<'_> {
         let top = chain.last().map(ToString::to_string).unwrap_or_default();
         let mut snapshots = self
             .store
-            .chain_of(namespace, snapshotter, top.as_bytes(), true)?
+            .chain_of(&target.namespace, snapshotter, top.as_bytes(), true)?
             .snapshots;
         snapshots.reverse();
-        let keys = snapshots.iter().map(|(snapshot, _)| &snapshot.key);
-        let wanted = chain.iter().map(|id| id.to_string().into_bytes());
-        if !keys.cloned().eq(wanted) {
-            return Err(RuntimeError::Inconsistent(
-                "the snapshots that the one of its topmost layer lies on are not those of its other layers"
-                    .into(),
-            ));
-        }
         let place = self
             .places
             .entry(snapshotter.to_owned())
             .or_insert_with(|| Place::of(self.store, snapshotter).map(Place::viewed));
         let place = place.as_ref().map_err(RuntimeError::clone)?;
-        let mut beneath: Option<&Stored> = None;
-        let layers = snapshots
+        // Everything beneath, the next one first.
+        let mut below: Vec<Arc<Layer>> = Vec::new();
+        let mut between = Vec::new();
+        let mut wanted = chain
             .iter()
             .zip(manifest.layers.iter().zip(&manifest.blobs));
-        for ((_, stored), (diff_id, blob)) in layers {
+        let mut next = wanted.next();
+        for (snapshot, stored) in &snapshots {
+            let (chain_id, (diff_id, blob)) = next.ok_or_else(strange)?;
+            if snapshot.key != chain_id.to_string().into_bytes() {
+                let paths = &target.owner.between;
+                if paths.is_empty() || !snapshot.key.ends_with(INIT) {
+                    return Err(strange());
+                }
+                let files = Arc::new(files(place, snapshotter, stored, None)?);
+                let stack = over(snapshotter, &files, &below)?;
+                below.insert(0, Arc::clone(&files));
+                let paths = paths.clone();
+                between.insert(
+                    0,
+                    Between {
+                        files,
+                        stack,
+                        paths,
+                    },
+                );
+                continue;
+            }
             let key = (snapshotter.to_owned(), stored.id);
             let layer = match self.known.get(&key) {
                 Some(layer) => Arc::clone(layer),
                 None => {
-                    let (files, form) = form(place, snapshotter, stored, *diff_id, beneath)?;
+                    let files = Arc::new(files(place, snapshotter, stored, Some(*diff_id))?);
+                    let form = match snapshotter {
+                        "overlayfs" => Form::Own(MarkNamespace::Trusted),
+                        _ => Form::Whole(below.first().map(|beneath| {
+                            // Of Btrfs too only the trees themselves tell what they have in common: a
+                            // layer is a snapshot of a subvolume that is gone.
+                            Beneath::Tree(trees(beneath, &files))
+                        })),
+                    };
                     let blob = self.here.get(diff_id).unwrap_or(blob);
                     Arc::new(StoredLayer {
                         diff_id: *diff_id,
-                        files: Arc::new(files),
+                        files,
                         form,
                         root: LayerRoot::Snapshotter { mode: ROOT_MODE },
                         reference: reference(&self.blobs, blob),
+                        between: std::mem::take(&mut between),
                         lacks_devices: false,
                         size: stored.size.max(blob.size),
                     })
                 }
             };
+            between.clear();
             self.known.insert(key, Arc::clone(&layer));
+            below.insert(0, Arc::clone(&layer.files));
             image.layers.push(layer);
-            beneath = Some(stored);
+            next = wanted.next();
         }
-        Ok(())
+        match next {
+            Some(_) => Err(strange()),
+            None => Ok(()),
+        }
     }
 }
 
-/// Finds the files of a layer's snapshot, and tells in which form they are.
-fn form(
+fn strange() -> RuntimeError {
+    RuntimeError::Inconsistent(
+        "the snapshots that the one of its topmost layer lies on are not those of its other layers"
+            .into(),
+    )
+}
+
+/// Finds the files of a snapshot.
+fn files(
     place: &Place,
     snapshotter: &str,
     stored: &Stored,
-    diff_id: DiffId,
-    beneath: Option<&Stored>,
-) -> Result<(Layer, Form), RuntimeError> {
-    let whole = |stored: &Stored| place.layer(&format!("snapshots/{}", stored.id), Some(diff_id));
+    diff_id: Option<DiffId>,
+) -> Result<Layer, RuntimeError> {
     match snapshotter {
-        "overlayfs" => {
-            let files = place.layer(&format!("snapshots/{}/fs", stored.id), Some(diff_id))?;
-            Ok((files, Form::Own(MarkNamespace::Trusted)))
-        }
-        // Of Btrfs as well only the trees themselves tell what they have in common: a layer is a snapshot
-        // of a subvolume that is gone.
-        "btrfs" | "native" => {
-            let stack = |beneath| {
-                Ok::<_, RuntimeError>(Beneath::Tree(PlainStack {
-                    image: whole(beneath)?,
-                    container: whole(stored)?,
-                    injected: None,
-                }))
-            };
-            let beneath = beneath.map(stack).transpose()?;
-            Ok((whole(stored)?, Form::Whole(beneath)))
-        }
+        "overlayfs" => place.layer(&format!("snapshots/{}/fs", stored.id), diff_id),
+        "btrfs" | "native" => place.layer(&format!("snapshots/{}", stored.id), diff_id),
         other => Err(RuntimeError::UnsupportedDriver {
             driver: excerpt(other.as_bytes()),
         }),
+    }
+}
+
+/// Returns files over what lies beneath them, the next one first.
+fn over(
+    snapshotter: &str,
+    files: &Layer,
+    below: &[Arc<Layer>],
+) -> Result<LayerStack, RuntimeError> {
+    Ok(match (snapshotter, below.first()) {
+        ("overlayfs", _) => LayerStack::Overlay(OverlayStack {
+            upper: files.clone(),
+            index: None,
+            injected: Vec::new(),
+            injected_paths: Vec::new(),
+            image: below.to_vec(),
+            data_only: Vec::new(),
+            marks: MarkNamespace::Trusted,
+        }),
+        (_, Some(beneath)) => LayerStack::Plain(trees(beneath, files)),
+        (_, None) => return Err(strange()),
+    })
+}
+
+/// Returns a tree and the one beneath it.
+fn trees(beneath: &Layer, own: &Layer) -> PlainStack {
+    PlainStack {
+        image: beneath.clone(),
+        container: own.clone(),
+        injected: None,
     }
 }
 

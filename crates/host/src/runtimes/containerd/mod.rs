@@ -212,12 +212,15 @@ impl Runtime for Containerd {
         let mut gaps = Vec::new();
         let mut found = Vec::new();
         for store in &self.stores {
-            let kind = |namespace: &str| match is_docker(namespace) {
-                false => Some(RuntimeKind::Containerd),
+            let owner = |namespace: &str| match is_docker(namespace) {
+                false => Some(images::Owner {
+                    kind: RuntimeKind::Containerd,
+                    between: Vec::new(),
+                }),
                 // Else Docker itself tells of them.
-                true => self.is_alone.then_some(RuntimeKind::Docker),
+                true => self.is_alone.then(super::docker::owner),
             };
-            match images::images(store, kind, &mut gaps) {
+            match images::images(store, owner, &mut gaps) {
                 Ok(images) => found.extend(images),
                 // One that cannot be read keeps no other from being told.
                 Err(error) if self.stores.len() > 1 => {

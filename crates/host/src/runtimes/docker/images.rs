@@ -138,6 +138,7 @@ fn layer(
             name: RECORDS.into(),
             path: root.show(&format!("{dir}/{RECORDS}")),
         }),
+        between: Vec::new(),
         lacks_devices: false,
         size: std::str::from_utf8(&size)
             .ok()

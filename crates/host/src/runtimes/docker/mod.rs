@@ -36,11 +36,20 @@ use self::record::{HostConfig, Record};
 pub use self::several::Dockers;
 use self::snapshots::{Snapshots, Storage};
 use self::source::{Daemon, Source};
+use super::containerd::images::Owner;
 use super::find::Sources;
 use super::lower::excerpt;
 use super::{Located, Runtime, RuntimeError};
 use crate::layers::LayerStack;
 use crate::layers::stored::StoredImage;
+
+/// Returns whose images those are that containerd keeps for Docker.
+pub(super) fn owner() -> Owner {
+    Owner {
+        kind: RuntimeKind::Docker,
+        between: injected::init_layer(),
+    }
+}
 
 /// Docker on this machine, or on a mounted disk.
 #[derive(Debug)]

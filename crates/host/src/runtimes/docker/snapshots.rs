@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use plimsoll_core::model::{Container, ContainerId, DiffId, Gap, ImageId, RuntimeKind, escape};
+use plimsoll_core::model::{Container, ContainerId, DiffId, Gap, ImageId, escape};
 
 use super::disk::DataRoot;
 use super::locate::Driver;
@@ -178,10 +178,10 @@ impl Snapshots {
             }
         };
         let own = namespace(root);
-        let kind = |namespace: &str| (namespace == own).then_some(RuntimeKind::Docker);
+        let owner = |namespace: &str| (namespace == own).then(super::owner);
         let mut found = Vec::new();
         for store in stores.iter() {
-            match images::images(store, kind, gaps) {
+            match images::images(store, owner, gaps) {
                 Ok(images) => found.extend(images),
                 Err(error) => gaps.push(told(&error)),
             }

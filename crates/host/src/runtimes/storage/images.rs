@@ -112,6 +112,7 @@ fn layers(
                         or_mode: (store.driver == "overlay").then_some(0o555),
                     },
                     reference: Reference::TarSplit(records),
+                    between: Vec::new(),
                     lacks_devices: false,
                     size,
                 })
