@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use plimsoll_core::model::{Aspect, LayerMeasurement};
 use plimsoll_host::image;
@@ -44,6 +44,7 @@ cp $L3/new/dir/x $L3/new/dir/z; mv $L3/new/dir/z $L3/new/dir/y
 rm $L3/app/f3
 setfattr -x trusted.overlay.opaque $L4/again
 setfattr -n trusted.overlay.opaque -v y $L5/usr/bin
+setfattr -n trusted.overlay.redirect -v /bin $L1/var/empty
 mknod $L6/app/f20 c 0 0
 ";
 
@@ -58,6 +59,7 @@ pub const OWN_FILES_TOLD: &str = "
 1 C /app/f8 xattr
 1 C /app/null device,times
 1 C /usr/bin/link target,times
+1 C /var/empty xattr
 1 D /app/f15
 1 T /app/f16
 1 A /app/planted
@@ -209,4 +211,34 @@ pub fn told(layers: &[LayerMeasurement]) -> BTreeSet<String> {
 pub fn lines(text: &str) -> BTreeSet<String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.map(str::to_owned).collect()
+}
+
+/// Returns where the layers of an image of containers/storage lie, the base first.
+///
+/// # Panics
+/// When there is no image of a name that has this in it.
+#[must_use]
+pub fn storage_layers(graph_root: &Path, driver: &str, name: &str) -> Vec<PathBuf> {
+    let records = |file: String| -> Vec<serde_json::Value> {
+        let bytes = std::fs::read(graph_root.join(file)).expect("records");
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    let layers = records(format!("{driver}-layers/layers.json"));
+    let images = records(format!("{driver}-images/images.json"));
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let mut images = images.iter();
+    let image = images.find(|image| image["names"].to_string().contains(name));
+    let mut next = text(&image.expect("the image")["layer"]);
+    let mut found = Vec::new();
+    while !next.is_empty() {
+        found.push(graph_root.join(match driver {
+            "overlay" => format!("overlay/{next}/diff"),
+            "btrfs" => format!("btrfs/subvolumes/{next}"),
+            _ => format!("vfs/dir/{next}"),
+        }));
+        let record = layers.iter().find(|record| record["id"] == *next);
+        next = text(&record.expect("a layer")["parent"]);
+    }
+    found.reverse();
+    found
 }

@@ -10,7 +10,7 @@ use plimsoll_e2e::command::shell;
 use plimsoll_e2e::dockerd::{Dockerd, Driver};
 use plimsoll_e2e::image_layers::{
     DOCKERFILE, NAME, OWN_FILES, OWN_FILES_TOLD, WHOLE_TREES, WHOLE_TREES_TOLD, assert_reproduced,
-    edit, lines, rootfs, told, verify,
+    edit, lines, rootfs, storage_layers, told, verify,
 };
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::podman::Podman;
@@ -65,32 +65,7 @@ impl Store {
     fn of_podman(podman: Podman, driver: &str) -> Self {
         podman.import("base", rootfs().path());
         podman.build(NAME, DOCKERFILE);
-        let records = podman
-            .graph_root()
-            .join(format!("{driver}-layers/layers.json"));
-        let records = std::fs::read(records).expect("layers.json");
-        let records: serde_json::Value = serde_json::from_slice(&records).expect("JSON");
-        let records = records.as_array().expect("an array");
-        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        let images = podman
-            .graph_root()
-            .join(format!("{driver}-images/images.json"));
-        let images = std::fs::read(images).expect("images.json");
-        let images: serde_json::Value = serde_json::from_slice(&images).expect("JSON");
-        let is_it = |image: &&serde_json::Value| image["names"].to_string().contains("acme/web:1");
-        let mut images = images.as_array().expect("an array").iter();
-        let mut next = text(&images.find(is_it).expect("the image")["layer"]);
-        let mut layers = Vec::new();
-        while !next.is_empty() {
-            layers.push(podman.graph_root().join(match driver {
-                "overlay" => format!("overlay/{next}/diff"),
-                "btrfs" => format!("btrfs/subvolumes/{next}"),
-                _ => format!("vfs/dir/{next}"),
-            }));
-            let record = records.iter().find(|record| record["id"] == *next);
-            next = text(&record.expect("a layer")["parent"]);
-        }
-        layers.reverse();
+        let layers = storage_layers(&podman.graph_root(), driver, "acme/web:1");
         assert_eq!(layers.len(), 6);
         Self {
             runtime: Runtime::Podman(podman),

@@ -238,6 +238,9 @@ impl Check<'_> {
                         .xattrs
                         .retain(|(name, _)| !is_trusted(name.as_bytes()));
                 }
+                if self.tree.take_notes(&mut member.xattrs) {
+                    self.opaque.insert(member.path.clone());
+                }
                 let mut read = Ok(());
                 if let Err(trouble) = self.object(&member, content, &mut read) {
                     self.recorder

@@ -25,7 +25,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use plimsoll_core::model::{
-    Aspect, Bytes, Change, ChangeKind, Gap, ImageMeasurement, LayerMeasurement, RootPath,
+    Aspect, Attributes, Bytes, Change, ChangeKind, Gap, ImageMeasurement, LayerMeasurement,
+    RootPath,
 };
 
 pub use self::find::images;
@@ -215,8 +216,25 @@ impl Job {
         };
         let mut found = layer::verify(&tree, below, &expected, &|bytes| progress(bytes));
         for between in &own.between {
-            match between.differences(layer::LIMITS) {
+            match between.differences() {
+                // One of two whole trees was changed: this one, or the one beneath.
+                Ok(outcome) if matches!(own.form, Form::Whole(_)) => {
+                    found.unexplained.extend(outcome.changes);
+                    found.outcome.gaps.extend(outcome.gaps);
+                }
                 Ok(outcome) => found.outcome.extend(outcome),
+                Err(trouble) => found.outcome.gaps.push(Gap::new("layer", trouble.0)),
+            }
+        }
+        for copy in &own.copies {
+            match differences_of(copy) {
+                Ok(outcome) => {
+                    let changes = outcome.changes.into_iter();
+                    found
+                        .unexplained
+                        .extend(changes.filter(|c| !is_unmapped_root(c)));
+                    found.outcome.gaps.extend(outcome.gaps);
+                }
                 Err(trouble) => found.outcome.gaps.push(Gap::new("layer", trouble.0)),
             }
         }
@@ -224,17 +242,34 @@ impl Job {
     }
 }
 
+/// Whether a change says nothing but that the root of a copy belongs to nobody in its user namespace: some
+/// drivers leave the directory itself to the one who made it.
+fn is_unmapped_root(change: &Change) -> bool {
+    let mut aspects = change.aspects.iter();
+    let is_nobodys = |of: &Attributes| (of.uid, of.gid) == (u32::MAX, u32::MAX);
+    change.path == RootPath::root()
+        && change.kind == ChangeKind::Changed
+        && aspects.all(|aspect| [Aspect::Owner, Aspect::Times].contains(&aspect))
+        && change.after.as_deref().is_some_and(is_nobodys)
+}
+
+/// Returns what two sides that are opened differ in.
+fn differences_of(stack: &LayerStack) -> Result<Outcome, Trouble> {
+    let confirm = Confirm::Auto;
+    let limits = layer::LIMITS;
+    match stack {
+        LayerStack::Overlay(stack) => {
+            Ok(walk(&mut OverlayPair::container(stack, confirm)?, limits))
+        }
+        LayerStack::Plain(stack) => Ok(walk(&mut OverlayPair::plain(stack, confirm), limits)),
+        LayerStack::Btrfs(_) => Err(Trouble("it is of a form that is not compared".into())),
+    }
+}
+
 impl Between {
     /// Returns what it holds that the runtime does not put there.
-    fn differences(&self, limits: Limits) -> Result<Outcome, Trouble> {
-        let confirm = Confirm::Auto;
-        let mut outcome = match &self.stack {
-            LayerStack::Overlay(stack) => {
-                walk(&mut OverlayPair::container(stack, confirm)?, limits)
-            }
-            LayerStack::Plain(stack) => walk(&mut OverlayPair::plain(stack, confirm), limits),
-            LayerStack::Btrfs(_) => return Err(Trouble("of a form that is not compared".into())),
-        };
+    fn differences(&self) -> Result<Outcome, Trouble> {
+        let mut outcome = differences_of(&self.stack)?;
         let is_made = |change: &Change| self.paths.iter().any(|path| path.covers(change));
         outcome.changes.retain(|change| !is_made(change));
         Ok(outcome)

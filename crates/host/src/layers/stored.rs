@@ -38,6 +38,9 @@ pub struct StoredLayer {
     pub reference: Reference,
     /// What the runtime put between it and the layer beneath.
     pub between: Vec<Between>,
+    /// Copies of it and all beneath, with other owners, for user namespaces: each in the container's place,
+    /// its owners seen so that nothing differs.
+    pub copies: Vec<LayerStack>,
     /// Whether it was unpacked by somebody who cannot make devices, so that it lacks those of its stream.
     pub lacks_devices: bool,
     /// About how many bytes its files have, for a sign of progress; it proves nothing.

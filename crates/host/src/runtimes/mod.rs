@@ -7,6 +7,7 @@ pub mod containerd;
 pub mod docker;
 pub mod find;
 mod image_config;
+mod image_manifest;
 mod links;
 mod lower;
 mod made;

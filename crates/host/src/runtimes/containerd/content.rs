@@ -2,11 +2,10 @@
 
 use plimsoll_core::model::{Algorithm, ChainId, DiffId, Digest, ImageId};
 use plimsoll_core::trust::chain_ids;
-use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use super::store::Store;
 use crate::runtimes::image_config::ImageConfig;
+use crate::runtimes::image_manifest::{Descriptor, Node, sha256};
 
 /// Largest manifest or configuration that is read, in bytes: both are lists of digests and settings.
 const BLOB_MAX: usize = 8 << 20;
@@ -35,27 +34,6 @@ pub(super) struct Missing {
     pub(super) why: Vec<String>,
     /// How many of these are merely not there: of an image of several platforms most are not.
     pub(super) absent: usize,
-}
-
-/// An index or a manifest of an image, whichever it is: they have no field in common that would differ.
-#[derive(Debug, Default, Deserialize)]
-struct Node {
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-    #[serde(default)]
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-}
-
-/// What a manifest refers to.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Descriptor {
-    pub(super) digest: Digest,
-    #[serde(rename = "mediaType", default)]
-    pub(super) media_type: String,
-    #[serde(default)]
-    pub(super) size: u64,
 }
 
 /// A manifest and its configuration, both proved.
@@ -176,8 +154,7 @@ fn read(store: &Store, digest: Digest, missing: &mut Missing) -> Option<Vec<u8>>
     }
     match store.blob(&digest, BLOB_MAX) {
         Ok(bytes) => {
-            let actual = Digest::new(Algorithm::Sha256, &Sha256::digest(&bytes));
-            if actual == Some(digest) {
+            if sha256(&bytes) == Some(digest) {
                 return Some(bytes);
             }
             let why = "was altered: its SHA-256 is not its name";

@@ -10,7 +10,7 @@ use plimsoll_core::model::{
 use plimsoll_core::trust::chain_ids;
 use rustix::io::Errno;
 
-use super::content::{self, Descriptor, Manifest, Missing};
+use super::content::{self, Manifest, Missing};
 use super::excerpt;
 use super::locate::Place;
 use super::metadata::Named;
@@ -22,6 +22,7 @@ use crate::layers::stored::{
 };
 use crate::layers::{Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack};
 use crate::runtimes::RuntimeError;
+use crate::runtimes::image_manifest::Descriptor;
 
 /// What Docker calls an image that has lost its name by (moby `daemon/containerd/image_list.go`).
 const DANGLING: &[u8] = b"moby-dangling@";
@@ -300,6 +301,7 @@ impl All<'_> {
                         root: LayerRoot::Snapshotter { mode: ROOT_MODE },
                         reference: reference(&self.blobs, blob),
                         between: std::mem::take(&mut between),
+                        copies: Vec::new(),
                         lacks_devices: false,
                         size: stored.size.max(blob.size),
                     })

@@ -139,6 +139,7 @@ fn layer(
             path: root.show(&format!("{dir}/{RECORDS}")),
         }),
         between: Vec::new(),
+        copies: Vec::new(),
         lacks_devices: false,
         size: std::str::from_utf8(&size)
             .ok()
