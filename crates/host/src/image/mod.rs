@@ -34,7 +34,7 @@ use self::layer::{Below, Expected, Found};
 use self::tar_split::Records;
 use self::tree::Tree;
 use crate::fs::open_regular;
-use crate::layers::stored::{Beneath, Between, Form, StoredImage, StoredLayer, TarSplit};
+use crate::layers::stored::{Beneath, Between, Copied, Form, StoredImage, StoredLayer, TarSplit};
 use crate::layers::{Layer, LayerStack};
 use crate::measure::btrfs::{BtrfsPair, Scope};
 use crate::measure::outcome::{Limits, Outcome};
@@ -227,12 +227,10 @@ impl Job {
             }
         }
         for copy in &own.copies {
-            match differences_of(copy) {
+            match copy.differences() {
+                // Where a layer beneath was changed, that one has it already.
                 Ok(outcome) => {
-                    let changes = outcome.changes.into_iter();
-                    found
-                        .unexplained
-                        .extend(changes.filter(|c| !is_unmapped_root(c)));
+                    found.unexplained.extend(outcome.changes);
                     found.outcome.gaps.extend(outcome.gaps);
                 }
                 Err(trouble) => found.outcome.gaps.push(Gap::new("layer", trouble.0)),
@@ -240,17 +238,6 @@ impl Job {
         }
         found
     }
-}
-
-/// Whether a change says nothing but that the root of a copy belongs to nobody in its user namespace: some
-/// drivers leave the directory itself to the one who made it.
-fn is_unmapped_root(change: &Change) -> bool {
-    let mut aspects = change.aspects.iter();
-    let is_nobodys = |of: &Attributes| (of.uid, of.gid) == (u32::MAX, u32::MAX);
-    change.path == RootPath::root()
-        && change.kind == ChangeKind::Changed
-        && aspects.all(|aspect| [Aspect::Owner, Aspect::Times].contains(&aspect))
-        && change.after.as_deref().is_some_and(is_nobodys)
 }
 
 /// Returns what two sides that are opened differ in.
@@ -263,6 +250,26 @@ fn differences_of(stack: &LayerStack) -> Result<Outcome, Trouble> {
         }
         LayerStack::Plain(stack) => Ok(walk(&mut OverlayPair::plain(stack, confirm), limits)),
         LayerStack::Btrfs(_) => Err(Trouble("it is of a form that is not compared".into())),
+    }
+}
+
+impl Copied {
+    /// Returns what it differs in, owners aside that its user namespace maps.
+    fn differences(&self) -> Result<Outcome, Trouble> {
+        let mut outcome = differences_of(&self.stack)?;
+        outcome.changes.retain(|change| !self.leaves_root(change));
+        Ok(outcome)
+    }
+
+    /// Whether a change is nothing but that its root belongs to the one who made it: some drivers leave it
+    /// so, and what is not mapped is nobody's in the namespace.
+    fn leaves_root(&self, change: &Change) -> bool {
+        let mut aspects = change.aspects.iter();
+        let is_nobodys = |of: &Attributes| (of.uid, of.gid) == (u32::MAX, u32::MAX);
+        change.path == RootPath::root()
+            && change.kind == ChangeKind::Changed
+            && aspects.all(|aspect| [Aspect::Owner, Aspect::Times].contains(&aspect))
+            && (!self.shows_root || change.after.as_deref().is_some_and(is_nobodys))
     }
 }
 

@@ -38,9 +38,8 @@ pub struct StoredLayer {
     pub reference: Reference,
     /// What the runtime put between it and the layer beneath.
     pub between: Vec<Between>,
-    /// Copies of it and all beneath, with other owners, for user namespaces: each in the container's place,
-    /// its owners seen so that nothing differs.
-    pub copies: Vec<LayerStack>,
+    /// Copies of it and all beneath, with other owners, for user namespaces.
+    pub copies: Vec<Copied>,
     /// Whether it was unpacked by somebody who cannot make devices, so that it lacks those of its stream.
     pub lacks_devices: bool,
     /// About how many bytes its files have, for a sign of progress; it proves nothing.
@@ -58,6 +57,15 @@ pub struct Between {
     pub stack: LayerStack,
     /// What it may hold.
     pub paths: Vec<RuntimePath>,
+}
+
+/// A copy of a layer and all beneath, with other owners, or one of the directories that it lies in.
+#[derive(Debug)]
+pub struct Copied {
+    /// The copy in the container's place, its owners seen so that nothing differs.
+    pub stack: LayerStack,
+    /// Whether its own root directory is what is seen as the root.
+    pub shows_root: bool,
 }
 
 /// How the files of a layer lie on disk.

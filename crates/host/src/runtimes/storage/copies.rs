@@ -7,6 +7,7 @@ use super::chain::{self, Link};
 use super::locate;
 use super::record;
 use super::store::Store;
+use crate::layers::stored::Copied;
 use crate::layers::{Layer, LayerStack, OverlayStack, PlainStack};
 
 /// Returns a copy in the container's place over what it is a copy of, and all beneath that, the next one
@@ -18,7 +19,7 @@ pub(super) fn stacks(
     store: &Store,
     copy: &str,
     below: &[Arc<Layer>],
-) -> Result<Vec<LayerStack>, String> {
+) -> Result<Vec<Copied>, String> {
     let layers = store.layers()?;
     let link: Link = chain::links(&layers, copy)?
         .into_iter()
@@ -31,28 +32,29 @@ pub(super) fn stacks(
     }
     let own = record::owners(users, groups).inverse();
     // A user's are those of the user's own namespace, whose ids are others on disk.
-    let owners = Arc::new(match &store.graph.owners {
+    let outer = store.graph.owners.clone().transpose()?;
+    let owners = Arc::new(match &outer {
         None => own,
-        Some(Ok(outer)) => outer.then(&own),
-        Some(Err(why)) => return Err(why.clone()),
+        Some(outer) => outer.then(&own),
     });
     if store.driver == "overlay" {
         let mut dirs = Vec::new();
         locate::lowers(store, &link, Some(&owners), &mut dirs).map_err(|e| e.to_string())?;
         let marks = locate::resting_marks(store).map_err(|e| e.to_string())?;
-        let over = |n: usize| {
-            let (upper, rest) = dirs.get(n..)?.split_first()?;
-            Some(LayerStack::Overlay(OverlayStack {
+        // Whatever one of them has must be as it is in the original: then so is all of them together.
+        let over = |(n, upper): (usize, &Arc<Layer>)| Copied {
+            stack: LayerStack::Overlay(OverlayStack {
                 upper: Layer::clone(upper),
                 index: None,
                 injected: Vec::new(),
                 injected_paths: Vec::new(),
-                image: rest.iter().chain(below).cloned().collect(),
+                image: below.to_vec(),
                 data_only: Vec::new(),
                 marks,
-            }))
+            }),
+            shows_root: n == 0,
         };
-        return Ok((0..dirs.len()).filter_map(over).collect());
+        return Ok(dirs.iter().enumerate().map(over).collect());
     }
     let original = below.first().ok_or("it is a copy of nothing")?;
     let container = match store.driver.as_str() {
@@ -70,9 +72,12 @@ pub(super) fn stacks(
         }
         _ => locate::layer(store, &link, "", Some(&owners)).map_err(|e| e.to_string())?,
     };
-    Ok(vec![LayerStack::Plain(PlainStack {
-        image: Layer::clone(original),
-        container,
-        injected: None,
-    })])
+    Ok(vec![Copied {
+        stack: LayerStack::Plain(PlainStack {
+            image: Layer::clone(original),
+            container,
+            injected: None,
+        }),
+        shows_root: true,
+    }])
 }
