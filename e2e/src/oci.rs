@@ -18,6 +18,7 @@ pub struct Image {
     layers: Vec<Value>,
     diff_ids: Vec<String>,
     form: Form,
+    other_platform: bool,
 }
 
 /// In which form the blobs of layers are.
@@ -69,7 +70,16 @@ impl Image {
             layers: Vec::new(),
             diff_ids: Vec::new(),
             form: Form::Tar,
+            other_platform: false,
         }
+    }
+
+    /// Has the index name a manifest for another platform too, which is not in the archive: what is left of
+    /// an image of several platforms when it is pulled for one.
+    #[must_use]
+    pub fn other_platform(mut self) -> Self {
+        self.other_platform = true;
+        self
     }
 
     /// Makes the blobs of the next layers in this form.
@@ -155,7 +165,14 @@ impl Image {
             text(&manifest),
         );
         manifest["platform"] = platform;
-        let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+        let mut manifests = vec![manifest.clone()];
+        if self.other_platform {
+            let mut other = manifest.clone();
+            other["digest"] = named(b"none").into();
+            other["platform"]["architecture"] = "riscv64".into();
+            manifests.insert(0, other);
+        }
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
         let mut index = self.add("application/vnd.oci.image.index.v1+json", text(&index));
         index["annotations"] = json!({"io.containerd.image.name": name});
         let layout = self.dir.path().join("layout");

@@ -55,6 +55,7 @@ fn six_layers(form: Option<Form>) -> Archive {
         .members(&dir(5), &["usr/bin/run"])
         .form(of(5))
         .layer(&dir(6))
+        .other_platform()
         .archive(NAME)
 }
 

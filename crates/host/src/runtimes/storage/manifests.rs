@@ -1,9 +1,9 @@
 //! The manifests that a store keeps of an image, each held against its digest, the image's id and the
 //! records of the layers.
 //!
-//! `storage/store.go`, `ImageDigestManifestBigDataNamePrefix`: `manifest` is the one whose digest the image
-//! has, and `manifest-<digest>` one that is called by its own, of this image or the index that it was found
-//! in (`image/storage/storage_dest.go`).
+//! `storage/images.go`, `ImageDigestManifestBigDataNamePrefix`: `manifest` is the image's own one, and
+//! `manifest-<digest>` one that is called by its digest, that or the index that it was found in
+//! (`image/storage/storage_dest.go`). The digest in the image's record is that of any of them.
 
 use plimsoll_core::model::{Algorithm, DiffId, Digest, Gap};
 
@@ -36,7 +36,7 @@ impl Manifests {
         let mut found = Self::default();
         let names = image.big_data_names().iter();
         let mut names: Vec<&String> = names.filter(|name| is_manifest(name)).collect();
-        // The image's own one first: an index is held against it.
+        // The image's own one first.
         names.sort();
         if names.len() > MANIFESTS_MAX {
             let why = format!("only the first {MANIFESTS_MAX} of its manifests were looked at");
@@ -45,18 +45,33 @@ impl Manifests {
         }
         let mut indexes = Vec::new();
         let mut proved = Vec::new();
+        let any = !names.is_empty();
         for name in names {
             match found.read(store, image, home, name) {
-                Ok((digest, node)) if node.config.is_none() => indexes.push((name, digest, node)),
-                Ok((digest, _)) => proved.push(digest),
+                Ok((digest, node)) => {
+                    proved.push(digest);
+                    if node.config.is_none() {
+                        indexes.push((name, node));
+                    }
+                }
                 Err(why) => found.gaps.push(Gap::new(shown(name).as_str(), why)),
             }
         }
-        for (name, _, index) in indexes {
-            if !index.manifests.iter().any(|of| proved.contains(&of.digest)) {
+        for (name, index) in indexes {
+            let mut leads = index.manifests.iter().map(|of| of.digest);
+            if !leads.any(|of| Some(of) == found.own) {
                 let why = "it is an index that does not lead to the manifest of the image";
                 found.gaps.push(Gap::new(shown(name).as_str(), why));
             }
+        }
+        if let Some(told) = image.digest.as_deref().filter(|_| any)
+            && !proved.iter().any(|of| of.to_string() == told)
+        {
+            let why = format!(
+                "no manifest that is kept has the digest of its record, {}",
+                shown(told)
+            );
+            found.gaps.push(Gap::new("image", why));
         }
         found
     }
@@ -77,8 +92,9 @@ impl Manifests {
         let bytes = place
             .read_file(file.as_bytes(), RECORD_LIMIT)
             .map_err(|error| clause(&error))?;
+        let own = image.big_data_digest(name).or(image.digest.as_deref());
         let told = match name.strip_prefix(MANIFEST).unwrap_or_default() {
-            "" => image.digest.as_deref().unwrap_or_default(),
+            "" => own.unwrap_or_default(),
             rest => rest.trim_start_matches('-'),
         };
         let told: Digest = told

@@ -248,6 +248,9 @@ pub(super) struct ImageRecord {
     /// Keys of what is kept with it.
     #[serde(rename = "big-data-names", default)]
     big_data_names: Option<Vec<String>>,
+    /// The digests of that.
+    #[serde(rename = "big-data-digests", default)]
+    big_data_digests: Option<BTreeMap<String, String>>,
     #[serde(default)]
     names: Option<Vec<String>>,
 }
@@ -261,6 +264,12 @@ impl ImageRecord {
     /// Returns the keys of what is kept with it.
     pub(super) fn big_data_names(&self) -> &[String] {
         self.big_data_names.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the digest of what is kept with it by a key.
+    pub(super) fn big_data_digest(&self, key: &str) -> Option<&str> {
+        let digests = self.big_data_digests.as_ref()?;
+        digests.get(key).map(String::as_str)
     }
 
     /// Returns the copies of its topmost layer.
