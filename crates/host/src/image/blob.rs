@@ -26,11 +26,11 @@ pub(super) enum Pieced<R: BufRead> {
 }
 
 impl<R: BufRead> Pieced<R> {
-    /// Begins to read a blob.
+    /// Begins to read a blob; `window_log_max` is the largest window of zstd, as a power of two.
     ///
     /// # Errors
     /// Those of reading.
-    pub(super) fn new(mut blob: R) -> Result<Self> {
+    pub(super) fn new(mut blob: R, window_log_max: u32) -> Result<Self> {
         const GZIP: &[u8] = &[0x1f, 0x8b, 8];
         const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
         let head = blob.fill_buf()?;
@@ -40,7 +40,7 @@ impl<R: BufRead> Pieced<R> {
             Self::Gzip(MultiGzDecoder::new(blob))
         } else if head.starts_with(ZSTD) || is_skippable {
             let mut decoder = zstd::Decoder::with_buffer(blob)?;
-            decoder.window_log_max(WINDOW_LOG_MAX)?;
+            decoder.window_log_max(window_log_max)?;
             Self::Zstd(decoder)
         } else {
             Self::Plain(blob)
@@ -79,7 +79,8 @@ impl Blob {
     /// # Errors
     /// Those of opening and reading it.
     pub(super) fn pieces(&self) -> Result<Pieced<BufReader<File>>> {
-        Pieced::new(BufReader::with_capacity(PORTION, self.file()?))
+        let file = BufReader::with_capacity(PORTION, self.file()?);
+        Pieced::new(file, WINDOW_LOG_MAX)
     }
 
     /// Whether its bytes have the digest that it is called by.
@@ -134,7 +135,7 @@ mod tests {
 
     fn read(blob: &[u8]) -> Result<Vec<u8>> {
         // As little at a time as can be.
-        let mut pieces = Pieced::new(BufReader::with_capacity(4, blob))?;
+        let mut pieces = Pieced::new(BufReader::with_capacity(4, blob), WINDOW_LOG_MAX)?;
         let mut all = Vec::new();
         let mut buffer = [0; 1000];
         loop {

@@ -14,6 +14,7 @@ use super::record::{self, ContainerRecord, ImageRecord, LayerRecord, Records, Sp
 use super::store::{Layers, container_id};
 use super::user_ids;
 use super::{mounts, pods, state};
+use crate::runtimes::image_manifest::Node;
 use crate::runtimes::made::MADE_MAX;
 
 /// A `containers.json`, a `layers.json`, an `images.json` and a `config.json` with NUL bytes between them:
@@ -24,7 +25,12 @@ pub fn storage_records(data: &[u8]) {
     let Records(containers) = parsed(input.until(0)).unwrap_or(Records(Vec::new()));
     let Records(layers) = parsed(input.until(0)).unwrap_or(Records(Vec::new()));
     let Records(images) = parsed(input.until(0)).unwrap_or(Records(Vec::new()));
-    let spec: Option<Spec> = parsed(input.rest());
+    let rest = input.rest();
+    let spec: Option<Spec> = parsed(rest);
+    // The same as a manifest or an index: no more is in it than was written.
+    if let Some(node) = parsed::<Node>(rest) {
+        assert!(node.layers.len() + node.manifests.len() <= rest.len());
+    }
     let layers: Layers = layers
         .into_iter()
         .map(|layer: LayerRecord| (layer.id.clone(), (layer, 0)))
