@@ -146,7 +146,7 @@ fn one_after_the_other(first: &[IdRange], second: &[IdRange]) -> Vec<IdRange> {
             let from = a.to.max(b.from);
             let end = |start: u32, length: u32| u64::from(start) + u64::from(length);
             let end = end(a.to, a.length).min(end(b.from, b.length));
-            let length = end.checked_sub(u64::from(from)).unwrap_or_default();
+            let length = end.saturating_sub(u64::from(from));
             let ends = (
                 a.from.checked_add(from - a.to),
                 b.to.checked_add(from - b.from),

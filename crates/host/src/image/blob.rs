@@ -21,7 +21,7 @@ const WINDOW_LOG_MAX: u32 = 27;
 /// containerd (`pkg/archive/compression`, `DetectCompression`).
 pub(super) enum Pieced<R: BufRead> {
     Plain(R),
-    Gzip(MultiGzDecoder<R>),
+    Gzip(Box<MultiGzDecoder<R>>),
     Zstd(zstd::Decoder<'static, R>),
 }
 
@@ -37,7 +37,7 @@ impl<R: BufRead> Pieced<R> {
         // A frame that holds nothing to unpack may come first (RFC 8878, "Skippable Frames").
         let is_skippable = matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
         Ok(if head.starts_with(GZIP) {
-            Self::Gzip(MultiGzDecoder::new(blob))
+            Self::Gzip(Box::new(MultiGzDecoder::new(blob)))
         } else if head.starts_with(ZSTD) || is_skippable {
             let mut decoder = zstd::Decoder::with_buffer(blob)?;
             decoder.window_log_max(window_log_max)?;
