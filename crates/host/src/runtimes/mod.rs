@@ -51,6 +51,18 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
+    /// Says what keeps the layers of an image from being verified: one clause.
+    fn of_image(&self) -> String {
+        match self {
+            Self::UnsupportedDriver { driver } => {
+                format!("\"{driver}\" keeps layers in a form that cannot be verified")
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
+impl RuntimeError {
     /// Returns the error about a runtime that must be there, since somebody said so.
     #[must_use]
     pub fn of_what_must_be(self) -> Self {

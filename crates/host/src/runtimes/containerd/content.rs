@@ -32,8 +32,6 @@ pub(in crate::runtimes) struct Found {
 pub(super) struct Missing {
     /// What is wrong with each blob that was looked at in vain, as clauses.
     pub(super) why: Vec<String>,
-    /// How many of these are merely not there: of an image of several platforms most are not.
-    pub(super) absent: usize,
 }
 
 /// A manifest and its configuration, both proved.
@@ -161,7 +159,6 @@ fn read(store: &Store, digest: Digest, missing: &mut Missing) -> Option<Vec<u8>>
             missing.why.push(format!("{digest} {why}"));
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            missing.absent += 1;
             missing.why.push(format!("{digest} {ABSENT}"));
         }
         Err(e) => missing.why.push(format!("{digest}: {e}")),

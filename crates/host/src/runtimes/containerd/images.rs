@@ -149,14 +149,10 @@ impl All<'_> {
     /// Returns the images that names stand for: of each manifest and each snapshotter that has its layers.
     fn target(&mut self, target: Target) -> Vec<StoredImage> {
         let mut found = Vec::new();
-        let altered: Vec<Gap> = match target.missing.why.len() > target.missing.absent {
-            true => {
-                let told = target.missing.why.iter();
-                let told = told.filter(|why| !why.ends_with(content::ABSENT));
-                told.map(|why| Gap::new("image", why.clone())).collect()
-            }
-            false => Vec::new(),
-        };
+        // That of other platforms most is not there says nothing of this one.
+        let told = target.missing.why.iter();
+        let told = told.filter(|why| !why.ends_with(content::ABSENT));
+        let altered: Vec<Gap> = told.map(|why| Gap::new("image", why.clone())).collect();
         let new = |manifest: Option<&Manifest>| StoredImage {
             runtime: target.owner.kind,
             names: target.names.clone(),
@@ -208,7 +204,7 @@ impl All<'_> {
                 let layers = self.layers(&target, &snapshotter, manifest, &chain, &mut image);
                 if let Err(error) = layers {
                     let what = format!("snapshotter {}", excerpt(snapshotter.as_bytes()));
-                    image.gaps.push(Gap::new(what.as_str(), error.to_string()));
+                    image.gaps.push(Gap::new(what.as_str(), error.of_image()));
                 }
                 found.push(image);
             }

@@ -132,7 +132,7 @@ fn layers(
             Some(layer) => Arc::clone(layer),
             None => {
                 let (files, form) = image_layer(store, link, *diff_id, beneath, owners.as_ref())
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| error.of_image())?;
                 let (records, size) = records(store, link)?;
                 let files = Arc::new(files);
                 let mut copied = Vec::new();
