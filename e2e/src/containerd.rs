@@ -261,7 +261,12 @@ impl Containerd {
     /// When it fails.
     pub fn import(&self, namespace: &str, snapshotter: &str, image: &Archive) {
         let path = image.path.display().to_string();
-        let arguments = ["images", "import", "--snapshotter", snapshotter, &path];
+        let mut arguments = vec!["images", "import", "--snapshotter", snapshotter];
+        if self.path != crate::command::PATH {
+            // Newer daemons do it themselves, with the snapshotter that they are configured with alone.
+            arguments.push("--local");
+        }
+        arguments.push(&path);
         self.ctr(namespace, &arguments);
     }
 

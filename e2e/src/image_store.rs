@@ -1,30 +1,15 @@
 //! Real stores with an image of six layers, and edits of these.
 
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use plimsoll_core::model::{DiffId, LayerMeasurement};
 use plimsoll_core::trust::chain_ids;
-use plimsoll_host::image;
 use plimsoll_host::inspect::Sources;
 
-use crate::command::shell;
 use crate::dockerd::{Dockerd, Driver};
+pub use crate::image_layers::NAME;
+use crate::image_layers::{DOCKERFILE, edit, rootfs, storage_layers, verify};
 use crate::podman::Podman;
-use crate::rootfs::small_rootfs;
-
-/// What the image is called.
-pub const NAME: &str = "localhost/acme/web:1";
-
-/// What the layers above the base do. They hold whiteouts, of files and of directories, hard links, and a
-/// directory that was taken away and made again.
-const DOCKERFILE: &str = r"FROM base
-RUN rm -r /old && echo new > /app/f1 && chmod 600 /app/f2
-RUN rm /app/f3 && mkdir -p /new/dir && echo x > /new/dir/x && ln /new/dir/x /new/dir/y
-RUN rm -r /again && mkdir /again && echo again > /again/file
-RUN echo '#!/bin/sh' > /usr/bin/run && chmod 755 /usr/bin/run
-RUN mv /app/f4 /app/g4 && touch -t 200001010000 /app/f5
-";
 
 /// Who keeps the image.
 #[derive(Debug)]
@@ -42,23 +27,6 @@ pub struct Store {
     pub runtime: Runtime,
     /// Where the layers lie, the base first.
     pub layers: Vec<PathBuf>,
-}
-
-/// Makes the rootfs of the base.
-fn rootfs() -> tempfile::TempDir {
-    let rootfs = small_rootfs();
-    shell(&format!(
-        r#"cd "{}"; mkdir -p app old/deep again
-        for n in $(seq 60); do echo "$n" > app/f$n; done
-        echo old > old/deep/file; echo before > again/before
-        name=$(printf 'x%.0s' $(seq 200)); mkdir $name; echo long > $name/$name; ln -s $name/$name $name/link
-        touch $'app/not\xfftext'; mkfifo app/fifo; mknod app/null c 1 3
-        truncate -s 3M app/sparse; echo end >> app/sparse
-        cp bin/busybox app/capable; chmod 4755 app/capable; chown 7:8 app/f7
-        setcap cap_net_raw+ep app/capable; setfattr -n user.note -v 'a value' app/f8"#,
-        rootfs.path().display()
-    ));
-    rootfs
 }
 
 impl Store {
@@ -106,32 +74,7 @@ impl Store {
     pub fn of_podman(podman: Podman, driver: &str) -> Self {
         podman.import("base", rootfs().path());
         podman.build(NAME, DOCKERFILE);
-        let records = podman
-            .graph_root()
-            .join(format!("{driver}-layers/layers.json"));
-        let records = std::fs::read(records).expect("layers.json");
-        let records: serde_json::Value = serde_json::from_slice(&records).expect("JSON");
-        let records = records.as_array().expect("an array");
-        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        let images = podman
-            .graph_root()
-            .join(format!("{driver}-images/images.json"));
-        let images = std::fs::read(images).expect("images.json");
-        let images: serde_json::Value = serde_json::from_slice(&images).expect("JSON");
-        let is_it = |image: &&serde_json::Value| image["names"].to_string().contains("acme/web:1");
-        let mut images = images.as_array().expect("an array").iter();
-        let mut next = text(&images.find(is_it).expect("the image")["layer"]);
-        let mut layers = Vec::new();
-        while !next.is_empty() {
-            layers.push(podman.graph_root().join(match driver {
-                "overlay" => format!("overlay/{next}/diff"),
-                "btrfs" => format!("btrfs/subvolumes/{next}"),
-                _ => format!("vfs/dir/{next}"),
-            }));
-            let record = records.iter().find(|record| record["id"] == *next);
-            next = text(&record.expect("a layer")["parent"]);
-        }
-        layers.reverse();
+        let layers = storage_layers(&podman.graph_root(), driver, "acme/web:1");
         assert_eq!(layers.len(), 6);
         Self {
             runtime: Runtime::Podman(podman),
@@ -166,13 +109,7 @@ impl Store {
     /// When it is not found, or not whole.
     #[must_use]
     pub fn verify(&self) -> Vec<LayerMeasurement> {
-        let (images, gaps) = image::images(&self.sources(), &[NAME.to_owned()]).expect("images");
-        assert_eq!(gaps, []);
-        let verified = image::verify(images, NonZero::new(2).expect("two"), &|_| {});
-        let (image, layers) = verified.images.first().expect("one image");
-        assert_eq!(image.gaps, []);
-        assert_eq!(*layers, (0..6).collect::<Vec<_>>());
-        verified.layers
+        verify(&self.sources(), NAME)
     }
 
     /// Runs a script in which `$L1` and on are the directories of the layers, the base first.
@@ -180,17 +117,7 @@ impl Store {
     /// # Panics
     /// When it fails.
     pub fn edit(&self, script: &str) {
-        let names: String = (1..)
-            .zip(&self.layers)
-            .map(|(n, path)| format!("L{n}='{}'\n", path.display()))
-            .collect();
-        shell(&format!(
-            "{names}
-            # keep FILE COMMAND...: the time of a file stays what it was.
-            keep() {{ file=$1; shift; touch -r \"$file\" /tmp/plimsoll-time.$$; \"$@\"; touch -r /tmp/plimsoll-time.$$ \"$file\"; rm /tmp/plimsoll-time.$$; }}
-            bit() {{ keep \"$1\" python3 -c 'import sys; f = open(sys.argv[1], \"r+b\"); b = f.read(1); f.seek(0); f.write(bytes([b[0] ^ 1]))' \"$1\"; }}
-            {script}"
-        ));
+        edit(&self.layers, script);
     }
 }
 

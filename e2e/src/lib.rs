@@ -18,6 +18,7 @@ pub mod crc32c;
 pub mod cri;
 pub mod disk;
 pub mod dockerd;
+pub mod image_layers;
 pub mod image_store;
 pub mod layers;
 pub mod look;

@@ -59,6 +59,8 @@ impl Rootless {
             ("over/subgid", &ids),
             // As the disk of another machine the directory has its own.
             ("etc/passwd", &account("/home/ann")),
+            ("etc/subuid", &ids),
+            ("etc/subgid", &ids),
             (&format!("{conf}/containers.conf"), containers),
             (
                 &format!("{conf}/storage.conf"),
@@ -124,17 +126,40 @@ impl Rootless {
     pub fn import(&self, name: &str, rootfs: &Path) {
         let tar = self.show("rootfs.tar");
         let rootfs = rootfs.display().to_string();
-        run("tar", &["-C", &rootfs, "-cf", &tar, "."]);
+        run("tar", &["-C", &rootfs, "--xattrs", "-cf", &tar, "."]);
         self.podman(&["import", "--quiet", &tar, name]);
         std::fs::remove_file(tar).expect("tar file");
+    }
+
+    /// Makes an image by a Dockerfile, a layer for each of its lines.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn build(&self, name: &str, dockerfile: &str) {
+        std::fs::create_dir_all(self.show("context")).expect("build context");
+        std::fs::write(self.show("context/Dockerfile"), dockerfile).expect("Dockerfile");
+        let context = self.show("context");
+        self.podman(&[
+            "build",
+            "--network=none",
+            "--layers",
+            "--tag",
+            name,
+            &context,
+        ]);
+    }
+
+    /// Returns the graph root.
+    #[must_use]
+    pub fn graph_root(&self) -> PathBuf {
+        self.show("home/ann/.local/share/containers/storage").into()
     }
 
     /// Returns where Plimsoll finds the containers of the store as they are.
     #[must_use]
     pub fn live(&self) -> Sources {
-        let graph_root: PathBuf = self.show("home/ann/.local/share/containers/storage").into();
         Sources {
-            data_root: Some(graph_root),
+            data_root: Some(self.graph_root()),
             ..Sources::default()
         }
     }

@@ -1,106 +1,30 @@
 //! The layers of images in real stores: each digest reproduced, and every edit of a layer found and
 //! named.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use plimsoll_core::Verdict;
-use plimsoll_core::model::{Aspect, LayerMeasurement};
+use plimsoll_core::model::LayerMeasurement;
 use plimsoll_e2e::command::shell;
 use plimsoll_e2e::dockerd::Driver;
-use plimsoll_e2e::image_store::{NAME, Store};
+use plimsoll_e2e::image_layers::{
+    NAME, OWN_FILES, OWN_FILES_TOLD, WHOLE_TREES, WHOLE_TREES_TOLD, assert_reproduced, lines, told,
+};
+use plimsoll_e2e::image_store::Store;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::podman::Podman;
 use plimsoll_e2e::{program, require_docker_image, require_podman_image};
 
-/// Returns what was found, a string each: layer, letter, path, aspects. That directories have other times
-/// since something in them was changed is left out.
-fn told(layers: &[LayerMeasurement]) -> BTreeSet<String> {
-    let mut told = BTreeSet::new();
-    for (n, layer) in (1..).zip(layers) {
-        for change in &layer.changes {
-            assert_eq!(change.origin, Some(layer.diff_id));
-            let is_directory = change
-                .after
-                .as_ref()
-                .is_some_and(|after| after.file_type.has_entries());
-            let aspects: Vec<&str> = change.aspects.iter().map(Aspect::as_str).collect();
-            if is_directory && aspects == ["times"] {
-                continue;
-            }
-            let line = format!(
-                "{n} {} {} {}",
-                change.kind.letter(),
-                change.path,
-                aspects.join(",")
-            );
-            told.insert(line.trim_end().to_owned());
-        }
-    }
-    told
-}
-
-fn lines(text: &str) -> BTreeSet<String> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.map(str::to_owned).collect()
-}
-
 fn untouched(store: &Store) {
-    for (n, layer) in (1..).zip(store.verify()) {
-        assert_eq!(layer.rebuilt.as_ref(), Some(layer.diff_id.digest()), "{n}");
-        assert_eq!((layer.changes, layer.gaps), (vec![], vec![]), "{n}");
-        assert!(layer.bytes > 0);
-    }
+    assert_reproduced(&store.verify());
 }
 
 /// One edit of each kind, each in a place of its own, and all of them told by name.
 fn own_files(store: &Store) {
     untouched(store);
-    store.edit(
-        r"bit $L1/app/f10
-        chmod 644 $L1/app/capable; setfattr -x security.capability $L1/app/capable
-        chown 1 $L1/app/f12
-        keep $L1/app/f8 setfattr -n user.note -v 'b value' $L1/app/f8
-        keep $L1/app/f13 setfattr -n user.more -v 1 $L1/app/f13
-        touch -d 2001-01-01 $L1/app/f14
-        rm $L1/app/f15
-        ln -sfn other $L1/usr/bin/link
-        rm $L1/app/f16; mkdir $L1/app/f16
-        echo planted > $L1/app/planted
-        rm $L1/app/null; mknod $L1/app/null c 1 5
-        bit $L1/app/f3
-        rm $L2/old; echo x > $L2/app/under
-        cp $L3/new/dir/x $L3/new/dir/z; mv $L3/new/dir/z $L3/new/dir/y
-        rm $L3/app/f3
-        setfattr -x trusted.overlay.opaque $L4/again
-        setfattr -n trusted.overlay.opaque -v y $L5/usr/bin
-        mknod $L6/app/f20 c 0 0",
-    );
+    store.edit(OWN_FILES);
     let layers = store.verify();
-    assert_eq!(
-        told(&layers),
-        lines(
-            "1 C /app/capable mode,xattr
-            1 C /app/f10 content
-            1 C /app/f12 owner
-            1 C /app/f13 xattr
-            1 C /app/f14 times
-            1 C /app/f3 content
-            1 C /app/f8 xattr
-            1 C /app/null device,times
-            1 C /usr/bin/link target,times
-            1 D /app/f15
-            1 T /app/f16
-            1 A /app/planted
-            2 D /old
-            2 A /app/under
-            3 C /new/dir/y links
-            3 D /app/f3
-            4 C /again xattr
-            5 C /usr/bin xattr
-            6 A /app/f20"
-        )
-    );
+    assert_eq!(told(&layers), lines(OWN_FILES_TOLD));
     for (n, layer) in (1..).zip(&layers) {
         assert_eq!(layer.verdict(), Verdict::Violated, "{n}");
         assert_eq!(layer.gaps, [], "{n}");
@@ -125,40 +49,13 @@ fn podman_overlay() {
 /// What lies in whole trees: an edit is told of the layer in whose tree it was made.
 fn whole_trees(store: &Store, has_attributes: bool) {
     untouched(store);
-    store.edit(
-        r"bit $L1/app/f21
-        chmod 600 $L2/app/f1
-        mkdir $L2/old; echo back > $L2/old/back
-        echo planted > $L3/app/planted
-        bit $L4/app/f20
-        keep $L4/app/f22 setfattr -n user.more -v 1 $L4/app/f22
-        echo before > $L4/again/before
-        rm $L5/app/f31
-        bit $L5/usr/bin/run
-        chmod 777 $L6/app/f30
-        rm $L6/new/dir/y",
-    );
+    store.edit(WHOLE_TREES);
     let layers = store.verify();
     let mut found = told(&layers);
     // A copy has no attributes of users: Docker leaves them behind.
     let xattr = found.remove("4 C /app/f22 xattr");
     assert_eq!(xattr, has_attributes);
-    assert_eq!(
-        found,
-        lines(
-            "1 C /app/f21 content
-            2 C /app/f1 mode
-            2 A /old
-            2 A /old/back
-            3 A /app/planted
-            4 A /again/before
-            4 C /app/f20 content
-            5 C /usr/bin/run content
-            5 D /app/f31
-            6 C /app/f30 mode
-            6 D /new/dir/y"
-        )
-    );
+    assert_eq!(found, lines(WHOLE_TREES_TOLD));
     for layer in &layers {
         assert_eq!(layer.verdict(), Verdict::Violated);
         assert_eq!(layer.gaps, []);

@@ -10,7 +10,7 @@ pub struct LayerMeasurement {
     pub diff_id: DiffId,
     /// Where its files lie on the host, to show.
     pub path: Bytes,
-    /// The digest of the stream as it was rebuilt; `None` when it could not be.
+    /// The digest of the stream as it was rebuilt, or read where it is kept; `None` when it could not be.
     pub rebuilt: Option<Digest>,
     /// Length of that stream, in bytes.
     pub bytes: u64,

@@ -98,6 +98,12 @@ impl Dir {
         }
     }
 
+    /// Returns the map that owners are seen through, where there is one.
+    #[must_use]
+    pub fn owners(&self) -> Option<&Arc<Owners>> {
+        self.owners.as_ref()
+    }
+
     /// Returns what an object reached through this directory is, as it is seen here.
     pub(super) fn seen(&self, stat: Stat) -> Stat {
         match &self.owners {

@@ -1,6 +1,6 @@
 //! The attributes that a header says, and in which respects an object on disk has others.
 
-use plimsoll_core::model::{Aspect, Aspects, Attributes, FileType, Timestamp};
+use plimsoll_core::model::{Aspect, Aspects, Attributes, Bytes, FileType, Timestamp};
 
 use super::member::{Kind, Member};
 
@@ -64,4 +64,16 @@ pub(super) fn aspects(before: &Attributes, after: &Attributes, is_exact: bool) -
     note(after.immutable || after.append_only, Aspect::Flags);
     note(known(before.mtime) != known(after.mtime), Aspect::Times);
     aspects
+}
+
+/// Returns the names of the extended attributes that are not in both lists with the same value, sorted.
+pub(super) fn differing(a: &[(Bytes, Bytes)], b: &[(Bytes, Bytes)]) -> Vec<Bytes> {
+    let of = |list: &[(Bytes, Bytes)], other: &[(Bytes, Bytes)]| -> Vec<Bytes> {
+        let own = list.iter().filter(|one| !other.contains(one));
+        own.map(|(name, _)| name.clone()).collect()
+    };
+    let mut names = [of(a, b), of(b, a)].concat();
+    names.sort();
+    names.dedup();
+    names
 }

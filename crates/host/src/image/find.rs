@@ -60,8 +60,8 @@ pub fn images(
                     searched: searched.join(" nor in "),
                 });
             }
-            [one] if !wanted.contains(one) => wanted.push(*one),
-            [_] => {}
+            // One image that lies in several places is meant in all of them.
+            all if is_one(&found, all) => wanted.extend(all),
             several => {
                 let candidates: Vec<String> = several
                     .iter()
@@ -81,6 +81,13 @@ pub fn images(
         wanted.contains(&(at - 1))
     });
     Ok((found, gaps))
+}
+
+/// Whether all of these are one image, by its id or by being alone.
+fn is_one(images: &[StoredImage], at: &[usize]) -> bool {
+    let mut ids = at.iter().map(|at| images.get(*at)?.image.id);
+    let first = ids.next().flatten();
+    at.len() == 1 || first.is_some() && ids.all(|id| id == first)
 }
 
 fn positions(images: &[StoredImage], meant: impl Fn(&StoredImage) -> bool) -> Vec<usize> {

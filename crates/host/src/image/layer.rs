@@ -1,29 +1,31 @@
-//! One layer: its stream rebuilt and hashed, each header held against the disk, and the disk searched for
-//! what no header tells of.
+//! One layer: its stream read and hashed, each of its members held against the disk, and the disk searched
+//! for what the stream does not tell of.
 //!
-//! All three are needed. A digest that agrees proves the headers and the contents of the files that they
-//! name; it says nothing of a mode that was changed on disk, nor of a file that was planted.
+//! All three are needed. Of a stream that is rebuilt from the disk, a digest that agrees proves the headers
+//! and the contents of the files that they name; it says nothing of a mode that was changed on disk, nor of
+//! a file that was planted. Of a stream that is kept as it is, a digest that agrees proves the stream alone,
+//! and contents are held against it one by one.
 
-use std::collections::HashSet;
-use std::io::Read;
+mod contents;
+mod members;
+mod search;
 
-use plimsoll_core::model::{Aspect, Aspects, Change, ChangeKind, Digest, FileType, Gap, RootPath};
+use std::collections::{BTreeMap, HashSet};
 
-use super::checksum::Checksum;
-use super::expected::{aspects, attributes};
-use super::member::{self, Kind, Member};
+use plimsoll_core::model::{Aspects, Change, ChangeKind, Digest, Gap, RootPath};
+
+use super::member;
 use super::rebuilt::Rebuilt;
-use super::stream::Stream;
-use super::tar_split::{Record, Records};
-use super::tree::{Object, Tree};
-use crate::fs::read_at;
+use super::stream::{Pieces, Stream};
+use super::tree::Tree;
+use crate::layers::stored::{Blob, LayerRoot, Reference, TarSplit};
 use crate::measure::Trouble;
 use crate::measure::outcome::{Limits, Outcome, Recorder};
 
 /// What came of one layer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The digest of the rebuilt stream; `None` when it could not be rebuilt to its end.
+    /// The digest of its stream; `None` when that could not be had to its end.
     pub(super) digest: Option<Digest>,
     /// Its length in bytes.
     pub(super) bytes: u64,
@@ -34,23 +36,21 @@ pub(super) struct Found {
 }
 
 /// What is kept of one layer.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     expand: true,
     max_changes: 100_000,
 };
 
-/// Prefix of the members that are no files (OCI image specification, "Whiteouts").
-const WHITEOUT: &[u8] = b".wh.";
-
-/// The member that makes its directory opaque.
-const OPAQUE: &[u8] = b".wh..wh..opq";
-
 /// What a layer must be.
-pub(super) struct Expected {
+pub(super) struct Expected<'l> {
     /// The digest of its stream.
     pub(super) digest: Digest,
-    /// The mode that its root may have, whatever the stream says.
-    pub(super) root_mode: Option<u16>,
+    /// Where its root has its attributes from.
+    pub(super) root: LayerRoot,
+    /// Where its stream is had from.
+    pub(super) reference: &'l Reference,
+    /// Whether it was unpacked by somebody who cannot make devices.
+    pub(super) lacks_devices: bool,
 }
 
 /// What lies beneath a layer.
@@ -61,64 +61,53 @@ pub(super) enum Below<'t> {
     Tree(&'t dyn Fn(Limits) -> Result<Outcome, Trouble>),
 }
 
-/// Verifies the layer in `tree`. `records` opens the records of its stream,
-/// and is asked again when files have to be named.
-pub(super) fn verify<R: Read>(
+/// Verifies the layer in `tree`.
+pub(super) fn verify(
     tree: &Tree,
     below: Below<'_>,
-    expected: &Expected,
-    records: impl Fn() -> std::io::Result<Records<R>>,
+    expected: &Expected<'_>,
     progress: &dyn Fn(u64),
 ) -> Found {
-    let mut check = Check {
+    let check = Check {
         tree,
         below,
-        root_mode: expected.root_mode,
+        root: expected.root,
+        is_blob: matches!(expected.reference, Reference::Blob(_)),
+        lacks_devices: expected.lacks_devices,
         recorder: Recorder::new(LIMITS),
+        differing: BTreeMap::new(),
         unexplained: Vec::new(),
         told: HashSet::new(),
         above: HashSet::new(),
         opaque: HashSet::new(),
         whiteouts: HashSet::new(),
         changed: HashSet::new(),
+        buffer: Vec::new(),
     };
-    let rebuilt = records().and_then(|records| {
-        let mut stream = Stream::new(Rebuilt::new(records, tree), progress);
-        member::each(&mut stream, |member| check.member(&member))?;
-        stream.finish()
-    });
-    let (digest, bytes) = match rebuilt {
-        Ok((digest, bytes, _)) => (Some(digest), bytes),
-        Err(error) => {
-            let why = format!("its tar stream cannot be rebuilt: {error}");
-            check.recorder.gap(Gap::new("layer", why));
-            (None, 0)
-        }
-    };
-    if digest.is_some() {
-        match check.below {
-            Below::Layers(_) => check.extra(&RootPath::root()),
-            Below::Tree(differences) => check.beyond(differences),
-        }
+    match expected.reference {
+        Reference::TarSplit(records) => check.by_records(records, &expected.digest, progress),
+        Reference::Blob(blob) => check.by_blob(blob, &expected.digest, progress),
+        Reference::Nothing(why) => nothing(why.clone()),
     }
-    if digest.as_ref() != Some(&expected.digest)
-        && let Ok(records) = records()
-    {
-        check.contents(records);
-    }
-    Found {
-        digest,
-        bytes,
-        unexplained: check.unexplained,
-        outcome: check.recorder.finish(),
-    }
+}
+
+/// What came of a layer that there is nothing to hold against.
+fn nothing(why: String) -> Found {
+    let mut found = Found::default();
+    found.outcome.gaps.push(Gap::new("layer", why));
+    found
 }
 
 struct Check<'t> {
     tree: &'t Tree,
     below: Below<'t>,
-    root_mode: Option<u16>,
+    root: LayerRoot,
+    /// Whether the stream is a blob's, and no word of it comes from the disk.
+    is_blob: bool,
+    lacks_devices: bool,
     recorder: Recorder,
+    /// What was found to differ so far: of a path that is told of twice, what was said last holds.
+    differing: BTreeMap<RootPath, Change>,
     unexplained: Vec<Change>,
     /// Paths that the stream tells of.
     told: HashSet<RootPath>,
@@ -129,320 +118,89 @@ struct Check<'t> {
     whiteouts: HashSet<RootPath>,
     /// Paths that were recorded as changed.
     changed: HashSet<RootPath>,
+    /// What was read of a file.
+    buffer: Vec<u8>,
 }
 
 impl Check<'_> {
-    /// Holds a member against what is on disk.
-    fn member(&mut self, member: &Member) {
-        let name = member.path.components().last().unwrap_or_default();
-        let parent = member.path.parent().unwrap_or_else(RootPath::root);
-        match name.strip_prefix(WHITEOUT) {
-            _ if name == OPAQUE => {
-                self.opaque.insert(parent);
+    /// Verifies a layer whose stream is rebuilt from records and the disk.
+    fn by_records(
+        mut self,
+        records: &TarSplit,
+        expected: &Digest,
+        progress: &dyn Fn(u64),
+    ) -> Found {
+        let tree = self.tree;
+        let pieces = records.open().map(|records| Rebuilt::new(records, tree));
+        let (digest, bytes) = match self.stream(pieces, progress) {
+            Ok((digest, bytes)) => (Some(digest), bytes),
+            Err(error) => {
+                let why = format!("its tar stream cannot be rebuilt: {error}");
+                self.recorder.gap(Gap::new("layer", why));
+                (None, 0)
             }
-            // What a storage driver of long ago kept for itself; nothing is made of it.
-            Some(hidden) if hidden.starts_with(WHITEOUT) || hidden.is_empty() => {}
-            Some(hidden) => {
-                let path = parent.join(hidden);
-                if matches!(self.below, Below::Layers(_)) {
-                    self.whiteout(&path);
-                    self.tell(path);
-                } else {
-                    self.whiteouts.insert(path);
-                }
-            }
-            None => {
-                self.tell(member.path.clone());
-                if let Err(trouble) = self.object(member) {
-                    self.recorder
-                        .gap(Gap::new(member.path.as_bytes(), trouble.0));
-                }
-            }
-        }
-    }
-
-    /// Looks for the mark that stands for a path that the layer takes away.
-    fn whiteout(&mut self, path: &RootPath) {
-        match self.tree.look(path) {
-            Ok(Some(object)) if object.is_whiteout() => {}
-            Ok(Some(_)) => self.record(bare(path, ChangeKind::Replaced)),
-            // What it hid can be seen again.
-            Ok(None) => self.record(bare(path, ChangeKind::Deleted)),
-            Err(trouble) => self.recorder.gap(Gap::new(path.as_bytes(), trouble.0)),
-        }
-    }
-
-    /// Notes a path that the stream tells of.
-    fn tell(&mut self, path: RootPath) {
-        let mut above = path.parent();
-        while let Some(dir) = above {
-            above = dir.parent();
-            if !self.above.insert(dir) {
-                break;
-            }
-        }
-        self.told.insert(path);
-    }
-
-    fn object(&mut self, member: &Member) -> Result<(), Trouble> {
-        let path = &member.path;
-        let Some(object) = self.tree.look(path)? else {
-            let before = Some(Box::new(attributes(member, 1)));
-            self.record(Change {
-                before,
-                ..bare(path, ChangeKind::Deleted)
-            });
-            return Ok(());
         };
-        if let Kind::HardLink(target) = &member.kind {
-            return self.hard_link(member, target, &object);
+        if digest.is_some() {
+            self.beside();
         }
-        let after = self.tree.attributes(&object)?;
-        let before = attributes(member, after.links);
-        let mut change = bare(path, ChangeKind::Changed);
-        if before.file_type != after.file_type || object.is_whiteout() {
-            change.kind = ChangeKind::Replaced;
-        } else {
-            change.aspects = aspects(&before, &after, member.is_exact);
-            if *path == RootPath::root() {
-                // Unpacking the rest moves its time again.
-                let is_made = Some(after.mode) == self.root_mode;
-                let counts = |aspect: &Aspect| match aspect {
-                    Aspect::Times => false,
-                    Aspect::Mode => !is_made,
-                    _ => true,
-                };
-                change.aspects = change.aspects.iter().filter(counts).collect();
-            }
-            let xattrs = self.tree.xattrs(&object)?;
-            let differ = |(a, b): (&[_], &[_])| {
-                let lacks = |list: &[_], one: &(_, _)| !list.contains(one);
-                let of_a = a.iter().filter(|one| lacks(b, one));
-                of_a.map(|(name, _): &(plimsoll_core::model::Bytes, _)| name.clone())
-                    .collect::<Vec<_>>()
-            };
-            change.xattrs = [
-                differ((&member.xattrs, &xattrs)),
-                differ((&xattrs, &member.xattrs)),
-            ]
-            .concat();
-            change.xattrs.sort();
-            change.xattrs.dedup();
-            if !change.xattrs.is_empty() {
-                change.aspects.insert(Aspect::Xattr);
-            }
+        if digest.as_ref() != Some(expected) {
+            self.contents(records);
         }
-        (change.before, change.after) = (Some(Box::new(before)), Some(Box::new(after)));
-        if change.kind == ChangeKind::Replaced || change.aspects != Aspects::NONE {
-            self.record(change);
-        }
-        Ok(())
+        self.finish(digest, bytes)
     }
 
-    /// Holds a hard link against what is on disk: it is one with its target, which is a member itself.
-    fn hard_link(
+    /// Verifies a layer whose stream is kept: what that says counts once its digest was proved.
+    fn by_blob(mut self, blob: &Blob, expected: &Digest, progress: &dyn Fn(u64)) -> Found {
+        match self.stream(blob.pieces(), progress) {
+            Ok((digest, bytes)) if digest == *expected => {
+                self.beside();
+                self.finish(Some(digest), bytes)
+            }
+            Ok((digest, _)) => nothing(blob.why_not(Ok(digest))),
+            Err(error) => nothing(blob.why_not(Err(error))),
+        }
+    }
+
+    /// Reads a stream to its end, each member held against the disk; returns its digest and its length.
+    fn stream<P: Pieces>(
         &mut self,
-        member: &Member,
-        target: &RootPath,
-        object: &Object,
-    ) -> Result<(), Trouble> {
-        let same = self.tree.look(target)?.is_some_and(|target| {
-            (target.stat.dev, target.stat.ino) == (object.stat.dev, object.stat.ino)
-        });
-        if !same {
-            let mut change = bare(&member.path, ChangeKind::Changed);
-            change.aspects.insert(Aspect::Links);
-            change.after = Some(Box::new(self.tree.attributes(object)?));
-            self.record(change);
-        }
-        Ok(())
+        pieces: std::io::Result<P>,
+        progress: &dyn Fn(u64),
+    ) -> std::io::Result<(Digest, u64)> {
+        let mut stream = Stream::new(pieces?, progress);
+        member::each(&mut stream, |member, content| self.member(member, content))?;
+        let (digest, bytes, _) = stream.finish()?;
+        Ok((digest, bytes))
     }
 
-    /// Holds what differs from the tree beneath against the stream.
-    fn beyond(&mut self, differences: &dyn Fn(Limits) -> Result<Outcome, Trouble>) {
-        let outcome = match differences(LIMITS) {
-            Ok(outcome) => outcome,
-            Err(trouble) => return self.recorder.gap(Gap::new("layer", trouble.0)),
-        };
-        for gap in outcome.gaps {
-            self.recorder.gap(gap);
-        }
-        let here = |path: &RootPath| self.tree.look(path).ok().flatten();
-        for change in outcome.changes {
-            let explained = self.told.contains(&change.path)
-                || match change.kind {
-                    ChangeKind::Deleted => self.is_taken_away(&change.path),
-                    ChangeKind::Added => here(&change.path)
-                        .is_some_and(|object| self.is_implied(&change.path, &object) == Ok(true)),
-                    ChangeKind::Changed | ChangeKind::Replaced => false,
-                };
-            if !explained {
-                self.unexplained.push(change);
-            }
-        }
-        // A path that was taken away may have been made again.
-        let mut gone: Vec<RootPath> = self.whiteouts.difference(&self.told).cloned().collect();
-        gone.sort();
-        for path in gone {
-            match self.tree.look(&path) {
-                Ok(None) => {}
-                Ok(Some(_)) if self.above.contains(&path) => {}
-                Ok(Some(_)) => self.record(bare(&path, ChangeKind::Added)),
-                Err(trouble) => self.recorder.gap(Gap::new(path.as_bytes(), trouble.0)),
-            }
+    /// Looks at what the stream does not tell of.
+    fn beside(&mut self) {
+        self.made_root();
+        match self.below {
+            Below::Layers(_) => self.extra(&RootPath::root()),
+            Below::Tree(differences) => self.beyond(differences),
         }
     }
 
-    /// Whether the stream takes a path away: it or what is above it, by name or as all that a directory
-    /// held before; or something else stands in the place of a directory above it.
-    fn is_taken_away(&self, path: &RootPath) -> bool {
-        let mut at = Some(path.clone());
-        while let Some(path) = at {
-            let parent = path.parent();
-            if self.whiteouts.contains(&path)
-                || self.told.contains(&path)
-                || parent.as_ref().is_some_and(|dir| self.opaque.contains(dir))
-            {
-                // A directory that the stream only tells of again keeps what it held.
-                let is_directory = || {
-                    let object = self.tree.look(&path).ok().flatten();
-                    object.is_some_and(|object| object.stat.file_type == FileType::Directory)
-                };
-                if !self.told.contains(&path) || self.whiteouts.contains(&path) || !is_directory() {
-                    return true;
-                }
-            }
-            at = parent;
+    fn finish(mut self, digest: Option<Digest>, bytes: u64) -> Found {
+        for change in std::mem::take(&mut self.differing).into_values() {
+            self.recorder.change(change);
         }
-        false
-    }
-
-    /// Searches a directory, and all beneath it, for what the stream does not tell of.
-    fn extra(&mut self, top: &RootPath) {
-        // By a stack of its own: how deep a tree is, is for who made it to choose.
-        let mut todo = vec![top.clone()];
-        while let Some(path) = todo.pop() {
-            if let Err(trouble) = self.extra_in(&path, &mut todo) {
-                self.recorder.gap(Gap::new(path.as_bytes(), trouble.0));
-            }
-        }
-    }
-
-    fn extra_in(&mut self, path: &RootPath, todo: &mut Vec<RootPath>) -> Result<(), Trouble> {
-        if let Some(object) = self.tree.look(path)? {
-            self.marks_of(path, &object)?;
-        }
-        let dir = self.tree.directory(path)?;
-        let mut names = Vec::new();
-        let mut reader = dir.reader(0)?;
-        while reader.next_portion(|name| names.push(path.join(name)))? {}
-        names.sort();
-        for path in names {
-            let Some(object) = self.tree.look(&path)? else {
-                continue;
-            };
-            let is_directory = object.stat.file_type == FileType::Directory;
-            let is_known =
-                self.told.contains(&path) || is_directory && self.is_implied(&path, &object)?;
-            if !is_known {
-                let after = Some(Box::new(self.tree.attributes(&object)?));
-                self.record(Change {
-                    after,
-                    ..bare(&path, ChangeKind::Added)
-                });
-            } else if is_directory {
-                todo.push(path);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a directory was made on the way to a member: runtimes make these for themselves, owned by
-    /// root and with nothing to them.
-    fn is_implied(&self, path: &RootPath, object: &Object) -> Result<bool, Trouble> {
-        let stat = &object.stat;
-        Ok((stat.uid, stat.gid) == (0, 0)
-            && [0o755, 0o700, 0o600].contains(&stat.mode)
-            && self.above.contains(path)
-            && self.tree.xattrs(object)?.is_empty())
-    }
-
-    /// Holds the mark of an opaque directory against the stream. One that no layer beneath has may have
-    /// it anyway: a running kernel marks the directories so that it makes anew.
-    fn marks_of(&mut self, path: &RootPath, object: &Object) -> Result<(), Trouble> {
-        let should = self.opaque.contains(path);
-        let hides = || -> Result<bool, Trouble> {
-            let Below::Layers(below) = self.below else {
-                return Ok(false);
-            };
-            for below in below {
-                match below.look(path)? {
-                    None => {}
-                    Some(object) if object.is_whiteout() => return Ok(false),
-                    Some(_) => return Ok(true),
-                }
-            }
-            Ok(false)
-        };
-        let agrees = match (should, object.is_opaque()) {
-            (true, true) | (false, false) => true,
-            (true, false) | (false, true) => !hides()?,
-        };
-        if !agrees {
-            let mut change = bare(path, ChangeKind::Changed);
-            change.aspects.insert(Aspect::Xattr);
-            change.xattrs.push(b"trusted.overlay.opaque"[..].into());
-            self.record(change);
-        }
-        Ok(())
-    }
-
-    /// Names the files whose content is not what the records say.
-    fn contents<R: Read>(&mut self, mut records: Records<R>) {
-        while let Ok(Some(record)) = records.next() {
-            let Record::File {
-                name,
-                size,
-                checksum: Some(expected),
-            } = record
-            else {
-                continue;
-            };
-            let (Ok(path), Ok((fd, stat))) = (member::path(&name), self.tree.open(&name)) else {
-                continue;
-            };
-            if stat.size != size || self.changed.contains(&path) {
-                continue;
-            }
-            let mut checksum = Checksum::default();
-            let mut buffer = vec![0; 128 << 10];
-            let mut at = 0;
-            loop {
-                match read_at(&fd, &mut buffer, at) {
-                    Ok(0) => break,
-                    Ok(read) => {
-                        checksum.update(buffer.get(..read).unwrap_or_default());
-                        at += read as u64;
-                    }
-                    Err(errno) => {
-                        let gap = Gap::new(path.as_bytes(), Trouble::from(errno).0);
-                        self.recorder.gap(gap);
-                        break;
-                    }
-                }
-            }
-            if checksum.finish() != expected {
-                let mut change = bare(&path, ChangeKind::Changed);
-                change.aspects.insert(Aspect::Content);
-                change.after = Some(Box::new(stat.attributes(None)));
-                self.record(change);
-            }
+        Found {
+            digest,
+            bytes,
+            unexplained: self.unexplained,
+            outcome: self.recorder.finish(),
         }
     }
 
     fn record(&mut self, change: Change) {
         self.changed.insert(change.path.clone());
-        self.recorder.change(change);
+        match self.differing.len() < LIMITS.max_changes {
+            true => drop(self.differing.insert(change.path.clone(), change)),
+            // Counted there.
+            false => self.recorder.change(change),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Read as Go's `archive/tar` reads them, with which every runtime unpacks layers: what a header says
 //! here must be what was made of it there.
 
-use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
+use std::io::{BufRead, Error, ErrorKind, Read, Result, Seek, SeekFrom};
 
 use plimsoll_core::model::{Bytes, Device, RootPath, Timestamp};
 use tar::{EntryType, Header};
@@ -60,11 +60,44 @@ struct Extension {
     xattrs: Vec<(Bytes, Bytes)>,
 }
 
-/// Gives each member of a stream; stops at the end of the archive, where the stream may go on.
+/// The content of a member, as far as it was not read.
+pub(super) struct Content<'s, S> {
+    stream: &'s mut S,
+    left: u64,
+}
+
+impl<S: BufRead> Content<'_, S> {
+    /// Gives the next portion of it to `with`; false at its end.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(super) fn next(&mut self, with: impl FnOnce(&[u8])) -> Result<bool> {
+        if self.left == 0 {
+            return Ok(false);
+        }
+        let buffer = self.stream.fill_buf()?;
+        if buffer.is_empty() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let length = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        with(buffer.get(..length).unwrap_or_default());
+        self.stream.consume(length);
+        self.left -= length as u64;
+        Ok(true)
+    }
+}
+
+/// Gives each member of a stream, with its content, of which as much may be read as is wanted; stops at the
+/// end of the archive, where the stream may go on.
 ///
 /// # Errors
-/// Those of reading; `InvalidData` for what no runtime could have unpacked.
-pub(super) fn each(stream: &mut (impl Read + Seek), mut each: impl FnMut(Member)) -> Result<()> {
+/// Those of reading and of `each`; `InvalidData` for what no runtime could have unpacked.
+pub(super) fn each<S: BufRead + Seek>(
+    stream: &mut S,
+    mut each: impl FnMut(Member, &mut Content<'_, S>) -> Result<()>,
+) -> Result<()> {
     let mut extension = Extension::default();
     loop {
         let mut block = [0; BLOCK as usize];
@@ -95,10 +128,15 @@ pub(super) fn each(stream: &mut (impl Read + Seek), mut each: impl FnMut(Member)
                     | EntryType::Fifo => 0,
                     _ => extension.size.unwrap_or(stored),
                 };
+                let mut content = Content {
+                    stream: &mut *stream,
+                    left: size,
+                };
                 if let Some(member) = member(header, extension, size)? {
-                    each(member);
+                    each(member, &mut content)?;
                 }
-                skip(stream, size)?;
+                let left = content.left;
+                skip(stream, size, left)?;
             }
         }
     }
@@ -289,10 +327,11 @@ fn read_text(stream: &mut impl Read, size: u64) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-fn skip(stream: &mut impl Seek, size: u64) -> Result<()> {
+/// Passes over what is left of the content of a member, and what fills its last block.
+fn skip(stream: &mut impl Seek, size: u64, left: u64) -> Result<()> {
     let whole = size
         .checked_next_multiple_of(BLOCK)
-        .and_then(|whole| i64::try_from(whole).ok())
+        .and_then(|whole| i64::try_from(whole - (size - left)).ok())
         .ok_or_else(|| invalid("a size is none"))?;
     stream.seek(SeekFrom::Current(whole)).map(drop)
 }

@@ -1,8 +1,9 @@
 //! TRUST: whether the layers of images lie on disk as their digests say.
 //!
-//! Each layer's tar stream is rebuilt and hashed; each of its headers is held against the disk; and the
-//! disk is searched for what no header tells of. A layer is looked at once, however many images have it.
+//! Each layer's tar stream is rebuilt, or read where it is kept, and hashed; each of its members is held
+//! against the disk; and the disk is searched for what the stream does not tell of. A layer is looked at once, however many images have it.
 
+mod blob;
 mod checksum;
 mod expected;
 mod find;
@@ -24,7 +25,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use plimsoll_core::model::{
-    Aspect, Bytes, Change, ChangeKind, Gap, ImageMeasurement, LayerMeasurement, RootPath,
+    Aspect, Attributes, Bytes, Change, ChangeKind, Gap, ImageMeasurement, LayerMeasurement,
+    RootPath,
 };
 
 pub use self::find::images;
@@ -32,7 +34,8 @@ use self::layer::{Below, Expected, Found};
 use self::tar_split::Records;
 use self::tree::Tree;
 use crate::fs::open_regular;
-use crate::layers::stored::{Beneath, Form, StoredImage, StoredLayer, TarSplit};
+use crate::layers::stored::{Beneath, Between, Copied, Form, StoredImage, StoredLayer, TarSplit};
+use crate::layers::{Layer, LayerStack};
 use crate::measure::btrfs::{BtrfsPair, Scope};
 use crate::measure::outcome::{Limits, Outcome};
 use crate::measure::overlay::OverlayPair;
@@ -179,16 +182,24 @@ fn measurement(found: &[Option<Found>], at: usize, job: &Job) -> LayerMeasuremen
 
 impl Job {
     fn verify(&self, jobs: &[Self], progress: &(dyn Fn(u64) + Sync)) -> Found {
-        let open = |layer: &StoredLayer| {
+        let open = |layer: &StoredLayer, files: &Layer| {
             let marks = match layer.form {
                 Form::Own(marks) => Some(marks),
                 Form::Whole(_) => None,
             };
-            Tree::new(Arc::clone(&layer.files.dir), marks)
+            Tree::new(Arc::clone(&files.dir), marks)
         };
-        let tree = open(&self.layer);
-        let below = self.below.iter().filter_map(|at| jobs.get(*at));
-        let below: Vec<Tree> = below.map(|job| open(&job.layer)).collect();
+        let between = |layer: &StoredLayer| -> Vec<Tree> {
+            let between = layer.between.iter();
+            between.map(|between| open(layer, &between.files)).collect()
+        };
+        let own = &self.layer;
+        let tree = open(own, &own.files);
+        let mut below = between(own);
+        for job in self.below.iter().filter_map(|at| jobs.get(*at)) {
+            below.push(open(&job.layer, &job.layer.files));
+            below.extend(between(&job.layer));
+        }
         let below: Vec<&Tree> = below.iter().collect();
         let differences;
         let below = match &self.layer.form {
@@ -200,15 +211,76 @@ impl Job {
         };
         let expected = Expected {
             digest: *self.layer.diff_id.digest(),
-            root_mode: self.layer.root_mode,
+            root: self.layer.root,
+            reference: &self.layer.reference,
+            lacks_devices: self.layer.lacks_devices,
         };
-        layer::verify(
-            &tree,
-            below,
-            &expected,
-            || self.layer.records.open(),
-            &|bytes| progress(bytes),
-        )
+        let mut found = layer::verify(&tree, below, &expected, &|bytes| progress(bytes));
+        for between in &own.between {
+            match between.differences() {
+                // One of two whole trees was changed: this one, or the one beneath.
+                Ok(outcome) if matches!(own.form, Form::Whole(_)) => {
+                    found.unexplained.extend(outcome.changes);
+                    found.outcome.gaps.extend(outcome.gaps);
+                }
+                Ok(outcome) => found.outcome.extend(outcome),
+                Err(trouble) => found.outcome.gaps.push(Gap::new("layer", trouble.0)),
+            }
+        }
+        for copy in &own.copies {
+            match copy.differences() {
+                // Where a layer beneath was changed, that one has it already.
+                Ok(outcome) => {
+                    found.unexplained.extend(outcome.changes);
+                    found.outcome.gaps.extend(outcome.gaps);
+                }
+                Err(trouble) => found.outcome.gaps.push(Gap::new("layer", trouble.0)),
+            }
+        }
+        found
+    }
+}
+
+/// Returns what two sides that are opened differ in.
+fn differences_of(stack: &LayerStack) -> Result<Outcome, Trouble> {
+    let confirm = Confirm::Auto;
+    let limits = layer::LIMITS;
+    match stack {
+        LayerStack::Overlay(stack) => {
+            Ok(walk(&mut OverlayPair::container(stack, confirm)?, limits))
+        }
+        LayerStack::Plain(stack) => Ok(walk(&mut OverlayPair::plain(stack, confirm), limits)),
+        LayerStack::Btrfs(_) => Err(Trouble("it is of a form that is not compared".into())),
+    }
+}
+
+impl Copied {
+    /// Returns what it differs in, owners aside that its user namespace maps.
+    fn differences(&self) -> Result<Outcome, Trouble> {
+        let mut outcome = differences_of(&self.stack)?;
+        outcome.changes.retain(|change| !self.leaves_root(change));
+        Ok(outcome)
+    }
+
+    /// Whether a change is nothing but that its root belongs to the one who made it: some drivers leave it
+    /// so, and what is not mapped is nobody's in the namespace.
+    fn leaves_root(&self, change: &Change) -> bool {
+        let mut aspects = change.aspects.iter();
+        let is_nobodys = |of: &Attributes| (of.uid, of.gid) == (u32::MAX, u32::MAX);
+        change.path == RootPath::root()
+            && change.kind == ChangeKind::Changed
+            && aspects.all(|aspect| [Aspect::Owner, Aspect::Times].contains(&aspect))
+            && (!self.shows_root || change.after.as_deref().is_some_and(is_nobodys))
+    }
+}
+
+impl Between {
+    /// Returns what it holds that the runtime does not put there.
+    fn differences(&self) -> Result<Outcome, Trouble> {
+        let mut outcome = differences_of(&self.stack)?;
+        let is_made = |change: &Change| self.paths.iter().any(|path| path.covers(change));
+        outcome.changes.retain(|change| !is_made(change));
+        Ok(outcome)
     }
 }
 
@@ -225,6 +297,7 @@ impl Beneath {
                     BtrfsPair::open(anchor, image, container, None, everything, confirm)?;
                 walk(&mut pair, limits)
             }
+            Self::Tree(stack) => walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits),
             Self::Copy(stack) => {
                 let mut outcome = walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits);
                 // Copying loses all attributes but this one (moby `daemon/graphdriver/copy/copy.go`).

@@ -3,7 +3,7 @@
 //! Whoever reads it parses headers alone and skips the contents of files: what is skipped is hashed from
 //! the buffer that it was read into, and copied nowhere.
 
-use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
+use std::io::{BufRead, Error, ErrorKind, Read, Result, Seek, SeekFrom};
 
 use plimsoll_core::model::{Algorithm, Digest};
 use sha2::{Digest as _, Sha256};
@@ -77,18 +77,24 @@ impl<'p, P: Pieces> Stream<'p, P> {
 
 impl<P: Pieces> Read for Stream<'_, P> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        if self.taken == self.filled && !self.refill()? {
-            return Ok(0);
+        let length = self.fill_buf()?.read(buffer)?;
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl<P: Pieces> BufRead for Stream<'_, P> {
+    fn fill_buf(&mut self) -> Result<&[u8]> {
+        if self.taken == self.filled {
+            self.refill()?;
         }
-        let length = buffer.len().min(self.filled - self.taken);
-        let from = self.buffer.get(self.taken..self.taken + length);
-        buffer
-            .get_mut(..length)
-            .unwrap_or_default()
-            .copy_from_slice(from.unwrap_or_default());
+        Ok(self.buffer.get(self.taken..self.filled).unwrap_or_default())
+    }
+
+    fn consume(&mut self, length: usize) {
+        let length = length.min(self.filled - self.taken);
         self.taken += length;
         self.position += length as u64;
-        Ok(length)
     }
 }
 

@@ -11,12 +11,13 @@ use super::member;
 use crate::fs::{Dir, Stat, open_regular};
 use crate::layers::MarkNamespace;
 use crate::measure::Trouble;
-use crate::measure::overlay::marks::{MarkReader, Marks};
+use crate::measure::overlay::marks::{MarkReader, Marks, is_note};
 
 /// The directory of a layer.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: Arc<Dir>,
+    marks: Option<MarkNamespace>,
     reader: RefCell<MarkReader>,
     /// The directory that was looked into last: members stand together.
     last: RefCell<Option<(RootPath, Arc<Dir>)>>,
@@ -36,9 +37,25 @@ impl Tree {
     pub(super) fn new(root: Arc<Dir>, marks: Option<MarkNamespace>) -> Self {
         Self {
             root,
+            marks,
             reader: RefCell::new(MarkReader::new(marks)),
             last: RefCell::new(None),
         }
+    }
+
+    /// Takes the notes of an overlay out of attributes that a stream says: one that was made of a user's
+    /// overlay has them. Returns whether they make a directory opaque.
+    pub(super) fn take_notes(&self, xattrs: &mut Vec<(Bytes, Bytes)>) -> bool {
+        let Some(prefix) = self.marks.map(MarkNamespace::prefix) else {
+            return false;
+        };
+        let mut opaque = false;
+        xattrs.retain(|(name, value)| {
+            let mark = name.as_bytes().strip_prefix(prefix);
+            opaque |= mark == Some(b"opaque") && value.as_bytes() == b"y";
+            !mark.is_some_and(is_note)
+        });
+        opaque
     }
 
     /// Returns the directory at a path.
@@ -101,18 +118,34 @@ impl Tree {
         Ok(object.stat.attributes(target))
     }
 
-    /// Returns the extended attributes of something that a process in a container sees, sorted by name,
-    /// but for those that the host's security module gives to every file.
+    /// Returns the extended attributes of something that a process in a container sees, and the marks by
+    /// which an overlay would show other things there, sorted by name; but for those that the host's
+    /// security module gives to every file.
     pub(super) fn xattrs(&self, object: &Object) -> Result<Vec<(Bytes, Bytes)>, Trouble> {
         const LABELS: [&[u8]; 2] = [b"security.selinux", b"security.SMACK64"];
         let mut reader = self.reader.borrow_mut();
         let mut xattrs = reader.visible(&object.dir, &object.name, &object.marks)?;
+        xattrs.extend(reader.leading(&object.dir, &object.name, &object.marks)?);
+        xattrs.sort();
         xattrs.retain(|(name, _)| !LABELS.contains(&name.as_bytes()));
+        if let Some(owners) = object.dir.owners() {
+            for (name, value) in &mut xattrs {
+                *value = owners
+                    .seen_value(name.as_bytes(), value.as_bytes().to_vec())
+                    .into();
+            }
+        }
         Ok(xattrs)
     }
 }
 
 impl Object {
+    /// Opens it, which is a regular file.
+    pub(super) fn open(&self) -> Result<OwnedFd, Trouble> {
+        let (fd, _) = open_regular(&self.dir, &self.name)?;
+        Ok(fd)
+    }
+
     /// Whether it hides what lies beneath it in the layers below.
     pub(super) fn is_whiteout(&self) -> bool {
         self.stat.is_whiteout_device() || self.marks.whiteout

@@ -30,7 +30,7 @@ pub enum LayerStack {
 }
 
 /// One directory of an overlay.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Layer {
     /// The directory.
     pub dir: Arc<Dir>,

@@ -32,6 +32,17 @@ pub struct Outcome {
     pub identical_copies: u64,
 }
 
+impl Outcome {
+    /// Adds another one, of a comparison of its own: where both tell of a path, this one holds.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.changes.extend(other.changes);
+        self.changes.sort_by(|a, b| a.path.cmp(&b.path));
+        self.changes.dedup_by(|b, a| a.path == b.path);
+        self.gaps.extend(other.gaps);
+        self.identical_copies += other.identical_copies;
+    }
+}
+
 /// Returns how much memory the names in a change take.
 fn name_bytes(change: &Change) -> usize {
     let targets = [&change.before, &change.after]

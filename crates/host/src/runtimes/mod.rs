@@ -7,6 +7,7 @@ pub mod containerd;
 pub mod docker;
 pub mod find;
 mod image_config;
+mod image_manifest;
 mod links;
 mod lower;
 mod made;
@@ -47,6 +48,18 @@ pub enum RuntimeError {
     /// The container went away.
     #[error("the container is gone")]
     Gone,
+}
+
+impl RuntimeError {
+    /// Says what keeps the layers of an image from being verified: one clause.
+    fn of_image(&self) -> String {
+        match self {
+            Self::UnsupportedDriver { driver } => {
+                format!("\"{driver}\" keeps layers in a form that cannot be verified")
+            }
+            error => error.to_string(),
+        }
+    }
 }
 
 impl RuntimeError {

@@ -58,7 +58,8 @@ pub struct VerifiedImage {
 pub struct VerifiedLayer {
     /// The digest that it must have.
     pub diff_id: DiffId,
-    /// The digest of its stream as it was rebuilt; null when it could not be.
+    /// The digest of its stream as it was rebuilt, or read where it is kept; null when it could not be had, or
+    /// was not what it must be to prove anything.
     pub rebuilt: Option<Digest>,
     /// Length of that stream, in bytes.
     pub bytes: u64,

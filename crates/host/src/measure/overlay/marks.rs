@@ -97,6 +97,21 @@ pub(super) fn shown(prefix: Option<&[u8]>, attribute: &[u8]) -> Option<Vec<u8>> 
     }
 }
 
+/// Whether a mark is what the kernel notes for itself (`fs/overlayfs/overlayfs.h`), or stands in [`Marks`] in
+/// a form that says all of it.
+pub(crate) fn is_note(mark: &[u8]) -> bool {
+    const NOTES: [&[u8]; 7] = [
+        b"impure",
+        b"nlink",
+        b"opaque",
+        b"origin",
+        b"upper",
+        b"uuid",
+        b"whiteout",
+    ];
+    NOTES.contains(&mark)
+}
+
 /// Reads marks and attributes.
 #[derive(Debug)]
 pub(crate) struct MarkReader {
@@ -161,6 +176,33 @@ impl MarkReader {
         }
         visible.sort();
         Ok(visible)
+    }
+
+    /// Returns the marks that lead elsewhere, or that nobody knows, with their names, sorted: a layer that
+    /// was unpacked has none of them by itself.
+    pub(crate) fn leading(
+        &mut self,
+        dir: &Dir,
+        name: &[u8],
+        marks: &Marks,
+    ) -> Result<Vec<(Bytes, Bytes)>, Trouble> {
+        let mut leading = Vec::new();
+        let Some(prefix) = self.namespace.map(MarkNamespace::prefix) else {
+            return Ok(leading);
+        };
+        for attribute in split(&marks.names) {
+            let Some(mark) = attribute.strip_prefix(prefix) else {
+                continue;
+            };
+            if !mark.starts_with(b"overlay.")
+                && !is_note(mark)
+                && let Some(value) = self.value(dir, name, attribute)?
+            {
+                leading.push((Bytes::from(attribute), Bytes::from(value)));
+            }
+        }
+        leading.sort();
+        Ok(leading)
     }
 
     fn value(

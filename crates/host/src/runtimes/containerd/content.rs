@@ -2,11 +2,10 @@
 
 use plimsoll_core::model::{Algorithm, ChainId, DiffId, Digest, ImageId};
 use plimsoll_core::trust::chain_ids;
-use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use super::store::Store;
 use crate::runtimes::image_config::ImageConfig;
+use crate::runtimes::image_manifest::{Descriptor, Node, sha256};
 
 /// Largest manifest or configuration that is read, in bytes: both are lists of digests and settings.
 const BLOB_MAX: usize = 8 << 20;
@@ -14,6 +13,9 @@ const BLOB_MAX: usize = 8 << 20;
 /// Most manifests of an index that are looked at, and indexes within an index.
 const MANIFESTS_MAX: usize = 128;
 const DEPTH_MAX: usize = 3;
+
+/// What the clause on a blob that is not there ends with.
+pub(super) const ABSENT: &str = "is not in the content store";
 
 /// An image that a container lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,18 +34,16 @@ pub(super) struct Missing {
     pub(super) why: Vec<String>,
 }
 
-/// An index or a manifest of an image, whichever it is: they have no field in common that would differ.
-#[derive(Debug, Default, Deserialize)]
-struct Node {
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-    #[serde(default)]
-    config: Option<Descriptor>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Descriptor {
-    digest: Digest,
+/// A manifest and its configuration, both proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Manifest {
+    pub(super) digest: Digest,
+    /// The configuration.
+    pub(super) id: ImageId,
+    /// The blobs of its layers, the base first.
+    pub(super) blobs: Vec<Descriptor>,
+    /// The layers, the base first.
+    pub(super) layers: Vec<DiffId>,
 }
 
 /// Looks for the image whose layers are the chain that ends with `top`, from an index, a manifest or, with
@@ -107,23 +107,59 @@ fn config(
     })
 }
 
+/// Returns the manifests that an index or a manifest leads to, those whose configurations are here as well.
+pub(super) fn manifests(store: &Store, digest: Digest, missing: &mut Missing) -> Vec<Manifest> {
+    let mut found = Vec::new();
+    let mut seen = 0;
+    let mut todo = vec![(digest, 0)];
+    while let Some((digest, depth)) = todo.pop() {
+        let Some(blob) = read(store, digest, missing) else {
+            continue;
+        };
+        let Some(node) = parse::<Node>(digest, &blob, missing) else {
+            continue;
+        };
+        let Some(told) = node.config else {
+            if depth < DEPTH_MAX {
+                seen += node.manifests.len();
+                let next = node.manifests.iter().take(MANIFESTS_MAX);
+                todo.extend(next.map(|next| (next.digest, depth + 1)));
+            }
+            if depth == DEPTH_MAX || seen > MANIFESTS_MAX {
+                let why = format!("{digest} leads to more manifests than are looked at");
+                missing.why.push(why);
+                return found;
+            }
+            continue;
+        };
+        let config = read(store, told.digest, missing)
+            .and_then(|blob| parse::<ImageConfig>(told.digest, &blob, missing));
+        if let Some(config) = config {
+            found.push(Manifest {
+                digest,
+                id: told.digest.into(),
+                blobs: node.layers,
+                layers: config.into_layers(),
+            });
+        }
+    }
+    found
+}
+
 fn read(store: &Store, digest: Digest, missing: &mut Missing) -> Option<Vec<u8>> {
     if digest.algorithm() != Algorithm::Sha256 {
         return None;
     }
     match store.blob(&digest, BLOB_MAX) {
         Ok(bytes) => {
-            let actual = Digest::new(Algorithm::Sha256, &Sha256::digest(&bytes));
-            if actual == Some(digest) {
+            if sha256(&bytes) == Some(digest) {
                 return Some(bytes);
             }
             let why = "was altered: its SHA-256 is not its name";
             missing.why.push(format!("{digest} {why}"));
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            missing
-                .why
-                .push(format!("{digest} is not in the content store"));
+            missing.why.push(format!("{digest} {ABSENT}"));
         }
         Err(e) => missing.why.push(format!("{digest}: {e}")),
     }

@@ -48,8 +48,7 @@ pub(in crate::runtimes) struct Wanted<'a> {
 /// # Errors
 /// [`RuntimeError`] when one is missing or is not what it should be, or no engine understands them.
 pub(in crate::runtimes) fn locate(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
-    let (dir, path) = wanted.store.snapshotter(&wanted.chain.snapshotter)?;
-    let place = Place { dir, path };
+    let place = Place::of(wanted.store, &wanted.chain.snapshotter)?;
     let mut located = match wanted.chain.snapshotter.as_str() {
         "overlayfs" => overlay(wanted, &place),
         "btrfs" => btrfs(wanted, place),
@@ -63,18 +62,50 @@ pub(in crate::runtimes) fn locate(wanted: &Wanted<'_>) -> Result<Located, Runtim
 }
 
 /// The directory of a snapshotter.
-struct Place {
+pub(super) struct Place {
     dir: Dir,
     path: PathBuf,
+    /// The same seen so that no link that is read keeps a time of it.
+    view: Option<Dir>,
 }
 
 impl Place {
+    pub(super) fn of(store: &Store, snapshotter: &str) -> Result<Self, RuntimeError> {
+        let (dir, path) = store.snapshotter(snapshotter)?;
+        Ok(Self {
+            dir,
+            path,
+            view: None,
+        })
+    }
+
+    /// Returns it with one view for everything in it, where links are read in many directories.
+    pub(super) fn viewed(self) -> Self {
+        Self {
+            // Without one, what needs it says so.
+            view: self.dir.view().unwrap_or_default(),
+            ..self
+        }
+    }
+
     fn open(&self, relative: &str) -> Result<Dir, RuntimeError> {
-        let opened = self.dir.open_beneath(relative.as_bytes());
+        let relative_bytes = relative.as_bytes();
+        if let Some(view) = &self.view
+            && let Ok(dir) = view.open_beneath(relative_bytes)
+            // What is mounted over it is not in the view.
+            && self.dir.leads_to(relative_bytes, &dir) == Ok(true)
+        {
+            return Ok(dir);
+        }
+        let opened = self.dir.open_beneath(relative_bytes);
         opened.map_err(|errno| self.broken(relative, &why(errno)))
     }
 
-    fn layer(&self, relative: &str, diff_id: Option<DiffId>) -> Result<Layer, RuntimeError> {
+    pub(super) fn layer(
+        &self,
+        relative: &str,
+        diff_id: Option<DiffId>,
+    ) -> Result<Layer, RuntimeError> {
         Ok(Layer {
             dir: Arc::new(self.open(relative)?),
             path: self.path.join(relative),

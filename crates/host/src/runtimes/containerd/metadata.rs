@@ -38,6 +38,15 @@ pub(super) struct Record {
     pub(super) extensions: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+/// A name of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) namespace: String,
+    pub(super) name: Vec<u8>,
+    /// The index or the manifest that it stands for.
+    pub(super) target: Digest,
+}
+
 /// A snapshot and those that it lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
@@ -220,25 +229,68 @@ impl<'v> Metadata<'v> {
         Ok(chain)
     }
 
-    /// Returns how many names of images there are, in all namespaces.
-    pub(super) fn image_names(&self) -> Result<usize, BoltError> {
-        let mut count = 0;
+    /// Returns the names of images in all namespaces, and what is recorded as one and is none.
+    pub(super) fn images(&self) -> Result<(Vec<Named>, Vec<Vec<u8>>), BoltError> {
+        let (mut found, mut strays) = (Vec::new(), Vec::new());
         let Some(root) = &self.root else {
-            return Ok(count);
+            return Ok((found, strays));
         };
-        self.view.each(root, &mut |_, entry| {
+        self.view.each(root, &mut |namespace, entry| {
             let Entry::Bucket(bucket) = entry else {
                 return Ok(());
             };
             let Some(images) = self.view.bucket(&bucket, &[b"images"])? else {
                 return Ok(());
             };
-            self.view.each(&images, &mut |_, _| {
-                count += 1;
+            self.view.each(&images, &mut |name, entry| {
+                self.keep(RECORD_SIZE + name.bytes().len())?;
+                let target = match entry {
+                    Entry::Bucket(bucket) => self.target(&bucket)?,
+                    Entry::Value(_) => None,
+                };
+                match (identifier(namespace.bytes()), target) {
+                    (Some(namespace), Some(target)) => found.push(Named {
+                        namespace: namespace.to_owned(),
+                        name: name.bytes().to_vec(),
+                        target,
+                    }),
+                    _ => strays.push([namespace.bytes(), b"/", name.bytes()].concat()),
+                }
                 Ok(())
             })
         })?;
-        Ok(count)
+        Ok((found, strays))
+    }
+
+    /// Returns the digest that an image's record has.
+    fn target(&self, image: &Bucket) -> Result<Option<Digest>, BoltError> {
+        let Some(target) = self.view.bucket(image, &[b"target"])? else {
+            return Ok(None);
+        };
+        let digest = self.view.value(&target, b"digest")?;
+        Ok(text(digest.as_ref()).parse().ok())
+    }
+
+    /// Returns the snapshotters that a namespace has a snapshot of this key in.
+    pub(super) fn snapshotters_with(
+        &self,
+        namespace: &str,
+        key: &[u8],
+    ) -> Result<Vec<String>, BoltError> {
+        const MOST: usize = 64;
+        let mut found = Vec::new();
+        if let Some(all) = self.bucket(&[namespace.as_bytes(), b"snapshots"])? {
+            self.view.each(&all, &mut |name, entry| {
+                if let Some(snapshots) = entry.into_bucket()
+                    && found.len() < MOST
+                    && self.view.bucket(&snapshots, &[key])?.is_some()
+                {
+                    found.push(text(Some(&name)));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(found)
     }
 
     /// Returns the digest that the name of an image stands for now.
@@ -246,12 +298,10 @@ impl<'v> Metadata<'v> {
         if name.is_empty() {
             return Ok(None);
         }
-        let target = self.bucket(&[namespace.as_bytes(), b"images", name, b"target"])?;
-        let Some(target) = target else {
-            return Ok(None);
-        };
-        let digest = self.view.value(&target, b"digest")?;
-        Ok(text(digest.as_ref()).parse().ok())
+        match self.bucket(&[namespace.as_bytes(), b"images", name])? {
+            Some(image) => self.target(&image),
+            None => Ok(None),
+        }
     }
 
     /// Returns the digests of the image configurations of which containerd wrote down that their layers

@@ -8,6 +8,7 @@ mod config;
 mod content;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+pub(super) mod images;
 pub(super) mod locate;
 mod metadata;
 mod pod;
@@ -53,6 +54,8 @@ const NERDCTL_NAME: &str = "nerdctl/name";
 #[derive(Debug)]
 pub struct Containerd {
     stores: Vec<Store>,
+    /// Whether nothing but this root was asked for.
+    is_alone: bool,
     /// By namespace and id, how the snapshotter calls the snapshot that a container was compared by.
     compared: RefCell<HashMap<(String, String), Vec<u8>>>,
 }
@@ -70,6 +73,7 @@ impl Containerd {
     pub fn find(sources: &Sources) -> Result<Self, RuntimeError> {
         Ok(Self {
             stores: source::find(sources)?,
+            is_alone: sources.data_root.is_some(),
             compared: RefCell::default(),
         })
     }
@@ -206,14 +210,26 @@ impl Runtime for Containerd {
 
     fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
         let mut gaps = Vec::new();
+        let mut found = Vec::new();
         for store in &self.stores {
-            let count = store.ask(|metadata| metadata.image_names())?;
-            if count > 0 {
-                let why = format!("{count} images of containerd cannot be verified yet");
-                gaps.push(Gap::new(store.path().as_os_str().as_bytes(), why));
+            let owner = |namespace: &str| match is_docker(namespace) {
+                false => Some(images::Owner {
+                    kind: RuntimeKind::Containerd,
+                    between: Vec::new(),
+                }),
+                // Else Docker itself tells of them.
+                true => self.is_alone.then(super::docker::owner),
+            };
+            match images::images(store, owner, &mut gaps) {
+                Ok(images) => found.extend(images),
+                // One that cannot be read keeps no other from being told.
+                Err(error) if self.stores.len() > 1 => {
+                    gaps.push(Gap::new("containerd", error.to_string()));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok((Vec::new(), gaps))
+        Ok((found, gaps))
     }
 
     fn named(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {
@@ -312,11 +328,15 @@ impl Runtime for Containerd {
 
 /// Whether a container is one that Docker shows: it keeps its own record of it.
 fn is_of_docker(record: &Record) -> bool {
-    let name = record.namespace.as_str();
-    let name = name.strip_prefix("plugins.").unwrap_or(name);
+    is_docker(&record.namespace)
+        && (record.labels.contains_key(DOCKER_BUNDLE) || record.snapshot.is_empty())
+}
+
+/// Whether a namespace is called as those of Docker are.
+fn is_docker(namespace: &str) -> bool {
+    let name = namespace.strip_prefix("plugins.").unwrap_or(namespace);
     let rest = name.strip_prefix(OF_DOCKER);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        && (record.labels.contains_key(DOCKER_BUNDLE) || record.snapshot.is_empty())
 }
 
 /// Whether a container can be meant by a name: by its id or the beginning of it, with its namespace, or by

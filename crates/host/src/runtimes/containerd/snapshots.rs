@@ -13,6 +13,8 @@ pub(super) struct Stored {
     /// The number that its directory is called by.
     pub(super) id: u64,
     pub(super) kind: Kind,
+    /// About how many bytes it takes, where that was noted.
+    pub(super) size: u64,
 }
 
 /// What can be done with a snapshot (containerd `core/snapshots/snapshotter.go`).
@@ -38,13 +40,15 @@ impl Kind {
 }
 
 /// Returns how the snapshotter keeps a snapshot and those beneath it, the topmost first; `None` when it
-/// does not have the topmost one (any more).
+/// does not have the topmost one (any more). With `is_image` that is the one of an image's layer, else one of
+/// a container.
 ///
 /// # Errors
 /// [`BoltError`], also when it has them lie on each other otherwise than `chain` says.
 pub(super) fn stored(
     view: &View<'_>,
     chain: &[Snapshot],
+    is_image: bool,
 ) -> Result<Option<Vec<Stored>>, BoltError> {
     let wrong = |snapshot: &Snapshot, what: &str| {
         let key = super::excerpt(&snapshot.key);
@@ -79,10 +83,15 @@ pub(super) fn stored(
                 "lies on another one by the snapshotter's database than by containerd's",
             ));
         }
-        if (kind == Kind::Committed) == (n == 0) {
+        if (kind == Kind::Committed) != (is_image || n > 0) {
             return Err(wrong(snapshot, "is of the wrong kind for its place"));
         }
-        found.push(Stored { id, kind });
+        let size = value(b"size")?.and_then(|size| uvarint(size.bytes()));
+        found.push(Stored {
+            id,
+            kind,
+            size: size.unwrap_or(0),
+        });
     }
     Ok(Some(found))
 }

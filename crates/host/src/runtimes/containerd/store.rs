@@ -17,6 +17,9 @@ use crate::fs::Dir;
 use crate::fs::bolt::{self, BoltError};
 use crate::runtimes::RuntimeError;
 
+/// The directory of all blobs.
+const BLOBS: &str = "io.containerd.content.v1.content/blobs";
+
 /// Times that two databases are asked until they agree.
 const TRIES: usize = 10;
 
@@ -146,13 +149,24 @@ impl Store {
         snapshotter: &str,
         key: &[u8],
     ) -> Result<Chain, RuntimeError> {
+        self.chain_of(namespace, snapshotter, key, false)
+    }
+
+    /// The same; with `is_image` for a snapshot of an image's layer.
+    pub(super) fn chain_of(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        key: &[u8],
+        is_image: bool,
+    ) -> Result<Chain, RuntimeError> {
         let mut outcome = Err(RuntimeError::Gone);
         for _ in 0..TRIES {
             let chain = self.ask(|metadata| metadata.chain(namespace, snapshotter, key))?;
             if chain.is_empty() {
                 return Err(RuntimeError::Gone);
             }
-            outcome = match self.stored(snapshotter, &chain) {
+            outcome = match self.stored(snapshotter, &chain, is_image) {
                 Ok(stored) => {
                     return Ok(Chain {
                         snapshotter: snapshotter.to_owned(),
@@ -167,7 +181,12 @@ impl Store {
         outcome
     }
 
-    fn stored(&self, snapshotter: &str, chain: &[Snapshot]) -> Result<Vec<Stored>, RuntimeError> {
+    fn stored(
+        &self,
+        snapshotter: &str,
+        chain: &[Snapshot],
+        is_image: bool,
+    ) -> Result<Vec<Stored>, RuntimeError> {
         let failed =
             |why: String| format!("the snapshotter {}: {why}", excerpt(snapshotter.as_bytes()));
         let dir = self.snapshotter(snapshotter)?.0;
@@ -184,7 +203,7 @@ impl Store {
                 ))));
             }
         };
-        bolt::read(&file, |view| snapshots::stored(view, chain))
+        bolt::read(&file, |view| snapshots::stored(view, chain, is_image))
             .map_err(|error| match error {
                 BoltError::Damaged(why) => RuntimeError::Inconsistent(failed(why)),
                 error => RuntimeError::Unavailable(failed(error.to_string())),
@@ -226,12 +245,13 @@ impl Store {
     /// # Errors
     /// Those of opening and reading; `InvalidData` when it is longer than `limit` bytes.
     pub(super) fn blob(&self, digest: &Digest, limit: usize) -> std::io::Result<Vec<u8>> {
-        let path = format!(
-            "io.containerd.content.v1.content/blobs/{}/{}",
-            digest.algorithm().as_str(),
-            digest.hex()
-        );
+        let path = format!("{BLOBS}/{}/{}", digest.algorithm().as_str(), digest.hex());
         self.dir.read_file(path.as_bytes(), limit)
+    }
+
+    /// Opens the directory of the blobs that are called by their SHA-256.
+    pub(super) fn blobs(&self) -> rustix::io::Result<Dir> {
+        self.dir.open_beneath(format!("{BLOBS}/sha256").as_bytes())
     }
 
     /// Returns the image whose unpacked layers are a chain of snapshots.
@@ -452,6 +472,7 @@ mod tests {
         let stored = Stored {
             id: 1,
             kind: Kind::Committed,
+            size: 0,
         };
         Chain {
             snapshotter: "overlayfs".into(),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::disk::{DataRoot, RecordError};
 use super::layerdb;
 use super::locate::{self, Driver};
-use crate::layers::stored::{StoredImage, StoredLayer, TarSplit};
+use crate::layers::stored::{LayerRoot, Reference, StoredImage, StoredLayer, TarSplit};
 use crate::runtimes::lower::LayerName;
 
 /// The name that tar-split records have.
@@ -132,12 +132,15 @@ fn layer(
         diff_id,
         files,
         form,
-        root_mode: None,
-        records: TarSplit {
+        root: LayerRoot::Stream { or_mode: None },
+        reference: Reference::TarSplit(TarSplit {
             dir: root.need(dir)?,
             name: RECORDS.into(),
             path: root.show(&format!("{dir}/{RECORDS}")),
-        },
+        }),
+        between: Vec::new(),
+        copies: Vec::new(),
+        lacks_devices: false,
         size: std::str::from_utf8(&size)
             .ok()
             .and_then(|size| size.trim().parse().ok())

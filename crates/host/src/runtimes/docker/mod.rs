@@ -36,11 +36,20 @@ use self::record::{HostConfig, Record};
 pub use self::several::Dockers;
 use self::snapshots::{Snapshots, Storage};
 use self::source::{Daemon, Source};
+use super::containerd::images::Owner;
 use super::find::Sources;
 use super::lower::excerpt;
 use super::{Located, Runtime, RuntimeError};
 use crate::layers::LayerStack;
 use crate::layers::stored::StoredImage;
+
+/// Returns whose images those are that containerd keeps for Docker.
+pub(super) fn owner() -> Owner {
+    Owner {
+        kind: RuntimeKind::Docker,
+        between: injected::init_layer(),
+    }
+}
 
 /// Docker on this machine, or on a mounted disk.
 #[derive(Debug)]
@@ -274,9 +283,12 @@ impl Runtime for Docker {
 
     fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
         let mut gaps = self.source.gaps.clone();
-        let roots = self.source.roots.iter();
-        let images = roots.flat_map(|root| images::images(root, &mut gaps));
-        Ok((images.collect(), gaps))
+        let mut found = Vec::new();
+        for root in &self.source.roots {
+            found.extend(images::images(root, &mut gaps));
+            found.extend(self.snapshots.images(root, &mut gaps));
+        }
+        Ok((found, gaps))
     }
 
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError> {

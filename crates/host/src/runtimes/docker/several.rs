@@ -1,6 +1,7 @@
 //! Every Docker daemon of this machine together.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 
 use plimsoll_core::model::{Container, Gap, RuntimePath};
 
@@ -194,7 +195,15 @@ impl Runtime for Dockers {
     }
 
     fn images(&self) -> Result<(Vec<StoredImage>, Vec<Gap>), RuntimeError> {
-        self.of_all(Docker::images)
+        let (mut found, gaps) = self.of_all(Docker::images)?;
+        // Those that the containerd of the machine keeps are told of by every daemon that may use it.
+        let mut seen = HashSet::new();
+        found.retain(|image| {
+            let top = image.layers.last().map(|layer| layer.files.path.clone());
+            let image = &image.image;
+            top.is_none() || seen.insert((image.id, image.manifest, top))
+        });
+        Ok((found, gaps))
     }
 
     fn named(&self, name: &str) -> Result<(Vec<Container>, Vec<Gap>), RuntimeError> {

@@ -11,13 +11,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use plimsoll_core::model::{Container, ContainerId, DiffId, ImageId, escape};
+use plimsoll_core::model::{Container, ContainerId, DiffId, Gap, ImageId, escape};
 
 use super::disk::DataRoot;
 use super::locate::Driver;
 use super::presence::Presence;
 use super::record::Record;
 use super::{Docker, expected_mounts, injected, state};
+use crate::layers::stored::StoredImage;
+use crate::runtimes::containerd::images;
 use crate::runtimes::containerd::locate::{Wanted, locate};
 use crate::runtimes::containerd::store::{Chain, Image, Store};
 use crate::runtimes::containerd::{OF_DOCKER, source};
@@ -60,6 +62,18 @@ pub(super) struct Snapshots {
     stores: RefCell<HashMap<PathBuf, Rc<[Store]>>>,
     /// How the snapshots are called that containers were compared by.
     compared: RefCell<HashMap<ContainerId, Vec<u8>>>,
+}
+
+/// Returns the namespace that the daemon of a data root has everything in.
+fn namespace(root: &DataRoot) -> String {
+    match root.is_remapped() {
+        // moby `daemon/daemon.go`, `RemapContainerdNamespaces`.
+        true => {
+            let name = root.path().file_name().unwrap_or_default();
+            format!("{OF_DOCKER}-{}", escape(name.as_bytes()))
+        }
+        false => OF_DOCKER.to_owned(),
+    }
 }
 
 /// The snapshots of one container.
@@ -130,14 +144,7 @@ impl Snapshots {
         snapshotter: &str,
     ) -> Result<Kept, RuntimeError> {
         let stores = self.stores(root)?;
-        let namespace = match root.is_remapped() {
-            // moby `daemon/daemon.go`, `RemapContainerdNamespaces`.
-            true => {
-                let name = root.path().file_name().unwrap_or_default();
-                format!("{OF_DOCKER}-{}", escape(name.as_bytes()))
-            }
-            false => OF_DOCKER.to_owned(),
-        };
+        let namespace = namespace(root);
         for (at, store) in stores.iter().enumerate() {
             match store.chain(&namespace, snapshotter, id.as_str().as_bytes()) {
                 Ok(chain) => {
@@ -158,6 +165,28 @@ impl Snapshots {
             }),
             false => Err(RuntimeError::Gone),
         }
+    }
+
+    /// Returns the images that containerd keeps for the daemon of a data root.
+    pub(super) fn images(&self, root: &DataRoot, gaps: &mut Vec<Gap>) -> Vec<StoredImage> {
+        let told = |error: &RuntimeError| Gap::new("containerd", error.to_string());
+        let stores = match self.stores(root) {
+            Ok(stores) => stores,
+            Err(error) => {
+                gaps.push(told(&error));
+                return Vec::new();
+            }
+        };
+        let own = namespace(root);
+        let owner = |namespace: &str| (namespace == own).then(super::owner);
+        let mut found = Vec::new();
+        for store in stores.iter() {
+            match images::images(store, owner, gaps) {
+                Ok(images) => found.extend(images),
+                Err(error) => gaps.push(told(&error)),
+            }
+        }
+        found
     }
 
     /// Returns configuration and layers of the image that a container lies on, as far as they are proved.

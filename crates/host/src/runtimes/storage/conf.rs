@@ -69,6 +69,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Conf, String> {
 pub(super) struct User {
     pub(super) name: String,
     pub(super) uid: u32,
+    /// The group that the user begins with.
+    pub(super) gid: u32,
     pub(super) home: String,
 }
 
@@ -121,13 +123,15 @@ pub(super) fn users(passwd: &[u8]) -> Vec<User> {
 
 fn user(line: &[u8]) -> Option<User> {
     let fields: Vec<&str> = std::str::from_utf8(line).ok()?.split(':').collect();
-    let [name, _, uid, _, _, home, _] = fields[..] else {
+    let [name, _, uid, gid, _, home, _] = fields[..] else {
         return None;
     };
     let uid = uid.parse().ok().filter(|uid| *uid != 0)?;
+    let gid = gid.parse().ok()?;
     home.starts_with('/').then(|| User {
         name: name.to_owned(),
         uid,
+        gid,
         home: home.to_owned(),
     })
 }

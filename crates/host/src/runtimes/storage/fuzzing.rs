@@ -12,7 +12,9 @@ use super::conf::{self, User};
 use super::injected::{Owner, ROOT, made_by_runtime};
 use super::record::{self, ContainerRecord, ImageRecord, LayerRecord, Records, Spec};
 use super::store::{Layers, container_id};
+use super::user_ids;
 use super::{mounts, pods, state};
+use crate::runtimes::image_manifest::Node;
 use crate::runtimes::made::MADE_MAX;
 
 /// A `containers.json`, a `layers.json`, an `images.json` and a `config.json` with NUL bytes between them:
@@ -23,7 +25,12 @@ pub fn storage_records(data: &[u8]) {
     let Records(containers) = parsed(input.until(0)).unwrap_or(Records(Vec::new()));
     let Records(layers) = parsed(input.until(0)).unwrap_or(Records(Vec::new()));
     let Records(images) = parsed(input.until(0)).unwrap_or(Records(Vec::new()));
-    let spec: Option<Spec> = parsed(input.rest());
+    let rest = input.rest();
+    let spec: Option<Spec> = parsed(rest);
+    // The same as a manifest or an index: no more is in it than was written.
+    if let Some(node) = parsed::<Node>(rest) {
+        assert!(node.layers.len() + node.manifests.len() <= rest.len());
+    }
     let layers: Layers = layers
         .into_iter()
         .map(|layer: LayerRecord| (layer.id.clone(), (layer, 0)))
@@ -147,14 +154,20 @@ pub fn storage_conf(data: &[u8]) {
         let digits = digits.unwrap_or(number.trim_ascii());
         assert!(digits.iter().all(u8::is_ascii_digit));
     }
-    let conf = match conf::parse(text) {
-        Ok(conf) => conf,
-        Err(why) => return says_plainly(&why),
-    };
     let ann = User {
         name: "ann".into(),
         uid: 1000,
+        gid: 100,
         home: "/home/ann".into(),
+    };
+    // The same as `subuid` and `subgid`.
+    match user_ids::owners(&ann, passwd, number) {
+        Ok(owners) => assert_eq!((owners.user(1000), owners.group(100)), (0, 0)),
+        Err(why) => says_plainly(&why),
+    }
+    let conf = match conf::parse(text) {
+        Ok(conf) => conf,
+        Err(why) => return says_plainly(&why),
     };
     let texts = [&conf.graph_root, &conf.run_root, &conf.rootless];
     let texts = texts.into_iter().flatten().chain(&conf.image_stores);

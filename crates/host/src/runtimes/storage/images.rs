@@ -5,19 +5,27 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use plimsoll_core::model::{DiffId, Digest, Gap, Image, RuntimeKind};
+use plimsoll_core::model::{DiffId, Gap, Image, RuntimeKind};
 
 use super::chain::{self, Link};
+use super::copies;
 use super::locate::{self, SUBVOLUMES};
+use super::manifests::Manifests;
 use super::record::ImageRecord;
 use super::store::{Home, Store, clause, shown};
+use crate::fs::Owners;
 use crate::layers::btrfs::Subvolumes;
-use crate::layers::stored::{Beneath, Form, StoredImage, StoredLayer, TarSplit};
+use crate::layers::stored::{
+    Beneath, Form, LayerRoot, Reference, StoredImage, StoredLayer, TarSplit,
+};
 use crate::layers::{BtrfsStack, Layer, PlainStack};
 use crate::runtimes::RuntimeError;
 
 /// Layers that were found already, by their ids.
 type Known = HashMap<String, Arc<StoredLayer>>;
+
+/// Copies of layers with other owners, by the layers.
+type Copies<'r> = HashMap<&'r str, Vec<&'r str>>;
 
 /// Returns the images of a store.
 pub(super) fn images(store: &Store, gaps: &mut Vec<Gap>) -> Vec<StoredImage> {
@@ -29,15 +37,26 @@ pub(super) fn images(store: &Store, gaps: &mut Vec<Gap>) -> Vec<StoredImage> {
         }
     };
     let mut known = Known::new();
+    let mut copies = Copies::new();
+    for (image, _) in images.values() {
+        let of = copies.entry(image.layer.as_str()).or_default();
+        of.extend(image.copies().iter().map(String::as_str));
+    }
     let mut ids: Vec<&String> = images.keys().collect();
     ids.sort();
     ids.into_iter()
         .filter_map(|id| images.get(id))
-        .map(|(record, home)| image(store, record, *home, &mut known))
+        .map(|(record, home)| image(store, record, *home, &copies, &mut known))
         .collect()
 }
 
-fn image(store: &Store, record: &ImageRecord, home: Home, known: &mut Known) -> StoredImage {
+fn image(
+    store: &Store,
+    record: &ImageRecord,
+    home: Home,
+    copies: &Copies<'_>,
+    known: &mut Known,
+) -> StoredImage {
     let mut image = StoredImage {
         runtime: RuntimeKind::Podman,
         names: record
@@ -47,38 +66,32 @@ fn image(store: &Store, record: &ImageRecord, home: Home, known: &mut Known) -> 
             .collect(),
         image: Image {
             id: format!("sha256:{}", record.id).parse().ok(),
-            manifest: record
-                .digest
-                .as_ref()
-                .and_then(|text| text.parse::<Digest>().ok()),
             ..Image::default()
         },
         layers: Vec::new(),
         gaps: Vec::new(),
     };
     image.names.sort();
-    if let Err(why) = layers(store, record, home, known, &mut image) {
+    let mut manifests = Manifests::of(store, record, home);
+    image.image.manifest = manifests.own;
+    let found = store.image_layers(record, home).and_then(|ids| {
+        image.image.layers = ids.to_vec();
+        let links = links(store, record, &ids)?;
+        manifests.against(&links, &ids);
+        layers(store, &links, &ids, copies, known, &mut image)
+    });
+    if let Err(why) = found {
         image.gaps.push(Gap::new(shown(&record.id).as_str(), why));
     }
+    image.gaps.extend(manifests.gaps);
     image
 }
 
-/// Finds the layers of an image, the base first.
+/// Returns the layers that an image lies on by the records, the base first.
 ///
 /// # Errors
-/// One clause that says why one cannot be verified; those beneath it are found.
-fn layers(
-    store: &Store,
-    record: &ImageRecord,
-    home: Home,
-    known: &mut Known,
-    image: &mut StoredImage,
-) -> Result<(), String> {
-    let ids = store.image_layers(record, home)?;
-    image.image.layers = ids.to_vec();
-    if store.graph.user.is_some() {
-        return Err("the owners of a user's own store are mapped: its layers cannot be verified from here yet".into());
-    }
+/// One clause, where they are not those of its configuration.
+fn links(store: &Store, record: &ImageRecord, ids: &[DiffId]) -> Result<Vec<Link>, String> {
     let layers = store.layers()?;
     let mut links = chain::links(&layers, &record.layer)?;
     links.reverse();
@@ -89,30 +102,67 @@ fn layers(
             ids.len()
         ));
     }
-    let mut beneath: Option<&Link> = None;
-    for (link, diff_id) in links.iter().zip(ids.iter()) {
+    for (link, diff_id) in links.iter().zip(ids) {
         if link.diff_id.is_some_and(|of| of != *diff_id) {
             return Err(format!("layer {} is not its {diff_id}", link.name));
         }
+    }
+    Ok(links)
+}
+
+/// Finds the layers of an image, the base first.
+///
+/// # Errors
+/// One clause that says why one cannot be verified; those beneath it are found.
+fn layers(
+    store: &Store,
+    links: &[Link],
+    ids: &[DiffId],
+    copies: &Copies<'_>,
+    known: &mut Known,
+    image: &mut StoredImage,
+) -> Result<(), String> {
+    let owners = store.graph.owners.clone().transpose()?;
+    let mut beneath: Option<&Link> = None;
+    // The next one first.
+    let mut below: Vec<Arc<Layer>> = Vec::new();
+    for (link, diff_id) in links.iter().zip(ids) {
         let name = link.name.as_str();
         let layer = match known.get(name) {
             Some(layer) => Arc::clone(layer),
             None => {
-                let (files, form) = image_layer(store, link, *diff_id, beneath)
-                    .map_err(|error| error.to_string())?;
+                let (files, form) = image_layer(store, link, *diff_id, beneath, owners.as_ref())
+                    .map_err(|error| error.of_image())?;
                 let (records, size) = records(store, link)?;
+                let files = Arc::new(files);
+                let mut copied = Vec::new();
+                below.insert(0, Arc::clone(&files));
+                for copy in copies.get(name).into_iter().flatten() {
+                    match copies::stacks(store, copy, &below) {
+                        Ok(stacks) => copied.extend(stacks),
+                        Err(why) => image.gaps.push(Gap::new(shown(copy).as_str(), why)),
+                    }
+                }
+                below.remove(0);
                 Arc::new(StoredLayer {
                     diff_id: *diff_id,
-                    files: Arc::new(files),
+                    files,
                     form,
                     // `storage/drivers/overlay/overlay.go`, `defaultPerms`.
-                    root_mode: (store.driver == "overlay").then_some(0o555),
-                    records,
+                    root: LayerRoot::Stream {
+                        or_mode: (store.driver == "overlay").then_some(0o555),
+                    },
+                    reference: Reference::TarSplit(records),
+                    between: Vec::new(),
+                    copies: copied,
+                    // `storage/pkg/archive/archive.go`, `createTarFile`.
+                    lacks_devices: owners.is_some(),
                     size,
                 })
             }
         };
         known.insert(name.to_owned(), Arc::clone(&layer));
+        below.insert(0, Arc::clone(&layer.files));
         image.layers.push(layer);
         beneath = Some(link);
     }
@@ -145,6 +195,7 @@ fn image_layer(
     link: &Link,
     diff_id: DiffId,
     beneath: Option<&Link>,
+    owners: Option<&Arc<Owners>>,
 ) -> Result<(Layer, Form), RuntimeError> {
     let has = |name: &str| {
         let path = format!("{}/{}/{name}", store.driver, link.name);
@@ -153,7 +204,13 @@ fn image_layer(
     };
     if link.is_mapped || has("diff1") || has("composefs-data") {
         return Err(RuntimeError::Unavailable(format!(
-            "layer {} is a copy with other owners, or kept as composefs, which cannot be verified yet",
+            "layer {} was written with other owners, or is kept as composefs, which cannot be verified yet",
+            link.name
+        )));
+    }
+    if owners.is_some() && link.home != 0 {
+        return Err(RuntimeError::Unavailable(format!(
+            "layer {} lies in a store that is not the user's own, whose owners cannot be told",
             link.name
         )));
     }
@@ -164,7 +221,7 @@ fn image_layer(
     match store.driver.as_str() {
         "overlay" => {
             locate::by_the_kernel(store)?;
-            let files = locate::layer(store, &named(link), "diff", None)?;
+            let files = locate::layer(store, &named(link), "diff", owners)?;
             Ok((files, Form::Own(locate::resting_marks(store)?)))
         }
         "btrfs" if link.home == 0 => {
@@ -194,14 +251,17 @@ fn image_layer(
                     locate::inconsistent(format!("{SUBVOLUMES}/{}: {why}", link.name))
                 })?;
             let files = Layer {
-                dir: Arc::new(dir),
+                dir: Arc::new(match owners {
+                    Some(owners) => dir.with_owners(Arc::clone(owners)),
+                    None => dir,
+                }),
                 path: store.show(&format!("{SUBVOLUMES}/{}", link.name)),
                 diff_id: Some(diff_id),
             };
             Ok((files, Form::Whole(beneath)))
         }
         "vfs" => {
-            let whole = |link: &Link| locate::layer(store, &named(link), "", None);
+            let whole = |link: &Link| locate::layer(store, &named(link), "", owners);
             let beneath = match beneath {
                 Some(beneath) => Some(Beneath::Copy(PlainStack {
                     image: whole(beneath)?,

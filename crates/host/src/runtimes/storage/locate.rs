@@ -8,9 +8,9 @@ use plimsoll_core::model::{ExpectedMount, Gap};
 use rustix::io::Errno;
 
 use super::chain::{Chain, Link};
-use super::record::{ContainerRecord, IdMapping};
+use super::record::{self, ContainerRecord};
 use super::store::{Store, clause};
-use crate::fs::{Dir, IdRange, Owners};
+use crate::fs::{Dir, Owners};
 use crate::layers::btrfs::Subvolumes;
 use crate::layers::{
     BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume, index,
@@ -182,22 +182,11 @@ fn owners(wanted: &Wanted<'_>) -> Result<Option<Owners>, RuntimeError> {
                 .into(),
         ));
     }
-    let ranges = |map: &[IdMapping]| {
-        let range = |map: &IdMapping| IdRange {
-            from: map.container_id,
-            to: map.host_id,
-            length: map.size,
-        };
-        map.iter().map(range).collect()
-    };
-    Ok(Some(Owners {
-        users: ranges(users),
-        groups: ranges(groups),
-    }))
+    Ok(Some(record::owners(users, groups)))
 }
 
 /// Adds the directories of a layer of the image, the top one first.
-fn lowers(
+pub(super) fn lowers(
     store: &Store,
     link: &Link,
     owners: Option<&Arc<Owners>>,

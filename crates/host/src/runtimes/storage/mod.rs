@@ -5,17 +5,20 @@
 
 mod chain;
 mod conf;
+mod copies;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod images;
 mod injected;
 mod locate;
+mod manifests;
 mod mounts;
 mod pods;
 mod record;
 mod source;
 mod state;
 mod store;
+mod user_ids;
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use plimsoll_core::model::{DiffId, escape};
+use crate::fs::{IdRange, Owners};
+use plimsoll_core::model::{DiffId, Digest, escape};
 use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -91,6 +92,22 @@ pub(super) struct IdMapping {
     pub(super) size: u32,
 }
 
+/// Returns the map from ids of a user namespace to those outside of it.
+pub(super) fn owners(users: &[IdMapping], groups: &[IdMapping]) -> Owners {
+    let ranges = |map: &[IdMapping]| {
+        let range = |map: &IdMapping| IdRange {
+            from: map.container_id,
+            to: map.host_id,
+            length: map.size,
+        };
+        map.iter().map(range).collect()
+    };
+    Owners {
+        users: ranges(users),
+        groups: ranges(groups),
+    }
+}
+
 impl ContainerRecord {
     /// Returns its names, that by which it is shown first.
     pub(super) fn names(&self) -> &[String] {
@@ -152,6 +169,9 @@ pub(super) struct LayerRecord {
     pub(super) parent: String,
     #[serde(rename = "diff-digest", default)]
     diff_digest: Option<String>,
+    /// The digest of what it was unpacked from, which may be compressed.
+    #[serde(rename = "compressed-diff-digest", default)]
+    compressed: Option<String>,
     /// The length of its stream, -1 where that is not known.
     #[serde(rename = "diff-size", default)]
     diff_size: Option<i64>,
@@ -182,6 +202,11 @@ impl LayerRecord {
         }
     }
 
+    /// Returns the digest of what it was unpacked from, where the record has one.
+    pub(super) fn compressed(&self) -> Option<Digest> {
+        self.compressed.as_deref()?.parse().ok()
+    }
+
     /// Returns how many bytes its stream has, by the record; 0 where it does not say.
     pub(super) fn size(&self) -> u64 {
         u64::try_from(self.diff_size.unwrap_or(0)).unwrap_or(0)
@@ -195,8 +220,15 @@ impl LayerRecord {
 
     /// Whether its files have the owners of a user namespace.
     pub(super) fn is_mapped(&self) -> bool {
-        let any = |map: &Option<Vec<IdMapping>>| map.as_ref().is_some_and(|map| !map.is_empty());
-        any(&self.uidmap) || any(&self.gidmap)
+        let (users, groups) = self.id_maps();
+        !users.is_empty() || !groups.is_empty()
+    }
+
+    /// Returns the maps of users and groups that its files were written by.
+    pub(super) fn id_maps(&self) -> (&[IdMapping], &[IdMapping]) {
+        let [users, groups] =
+            [&self.uidmap, &self.gidmap].map(|map| map.as_deref().unwrap_or_default());
+        (users, groups)
     }
 }
 
@@ -213,6 +245,12 @@ pub(super) struct ImageRecord {
     /// Copies of the topmost layer with the owners of user namespaces.
     #[serde(rename = "mapped-layers", default)]
     mapped_layers: Option<Vec<String>>,
+    /// Keys of what is kept with it.
+    #[serde(rename = "big-data-names", default)]
+    big_data_names: Option<Vec<String>>,
+    /// The digests of that.
+    #[serde(rename = "big-data-digests", default)]
+    big_data_digests: Option<BTreeMap<String, String>>,
     #[serde(default)]
     names: Option<Vec<String>>,
 }
@@ -221,6 +259,22 @@ impl ImageRecord {
     /// Returns the names that lead to it.
     pub(super) fn names(&self) -> &[String] {
         self.names.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the keys of what is kept with it.
+    pub(super) fn big_data_names(&self) -> &[String] {
+        self.big_data_names.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the digest of what is kept with it by a key.
+    pub(super) fn big_data_digest(&self, key: &str) -> Option<&str> {
+        let digests = self.big_data_digests.as_ref()?;
+        digests.get(key).map(String::as_str)
+    }
+
+    /// Returns the copies of its topmost layer.
+    pub(super) fn copies(&self) -> &[String] {
+        self.mapped_layers.as_deref().unwrap_or_default()
     }
 
     /// Whether a layer is its topmost one, or a copy of that.

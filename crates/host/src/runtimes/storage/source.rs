@@ -2,12 +2,14 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use plimsoll_core::model::{Bytes, Gap, escape};
 use rustix::io::Errno;
 
 use super::conf::{self, Conf, User};
-use crate::fs::{Dir, RECORD_LIMIT};
+use super::user_ids;
+use crate::fs::{Dir, Owners, RECORD_LIMIT};
 use crate::runtimes::RuntimeError;
 use crate::runtimes::find::Sources;
 
@@ -40,6 +42,8 @@ pub(super) struct Graph {
     pub(super) path: PathBuf,
     /// The user whose store it is, where that is not root.
     pub(super) user: Option<u32>,
+    /// The map from owners on disk to those in the namespace of that user, or why it is not known.
+    pub(super) owners: Option<Result<Arc<Owners>, String>>,
     /// Where what lasts until the machine is switched off lies, on this machine.
     pub(super) run_root: Option<PathBuf>,
     /// Stores that its images may lie in.
@@ -118,6 +122,13 @@ impl Disk {
         self.path.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// Returns the map of the ids that a user gives to containers.
+    fn owners(&self, user: &User) -> Result<Arc<Owners>, String> {
+        let read = |file| Ok::<_, String>(self.read(file)?.unwrap_or_default());
+        let (users, groups) = (read("etc/subuid")?, read("etc/subgid")?);
+        user_ids::owners(user, &users, &groups).map(Arc::new)
+    }
+
     /// Reads the configuration of the system.
     fn conf(&self) -> Result<Conf, String> {
         for file in CONFS {
@@ -177,6 +188,7 @@ pub(super) fn find(sources: &Sources) -> Result<Source, RuntimeError> {
                 dir,
                 path: disk.show(&path),
                 user: None,
+                owners: None,
                 run_root: source.local.then(|| run_root.into()),
                 image_stores: image_stores(&disk, &conf, &mut source.gaps),
             };
@@ -235,6 +247,14 @@ fn named(disk: &Disk, path: &Path, conf: &Conf) -> Result<Graph, RuntimeError> {
         dir,
         path: path.to_owned(),
         user,
+        owners: user.map(|uid| {
+            let passwd = disk.read("etc/passwd")?.unwrap_or_default();
+            let user = conf::users(&passwd).into_iter().find(|user| user.uid == uid);
+            let user = user.ok_or_else(|| {
+                format!("there is no user {uid} in /etc/passwd, so that the owners of the files cannot be told")
+            })?;
+            disk.owners(&user)
+        }),
         run_root,
         image_stores: image_stores(disk, conf, &mut Vec::new()),
     })
@@ -325,6 +345,7 @@ fn of_user(disk: &Disk, user: &User, system: &Conf, local: bool) -> Result<Optio
         dir: graph,
         path,
         user: Some(user.uid),
+        owners: Some(disk.owners(user)),
         run_root: local.then_some(run_root),
         image_stores: stores.filter_map(open).collect(),
     }))

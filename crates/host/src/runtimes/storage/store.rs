@@ -8,15 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use plimsoll_core::model::{Algorithm, ContainerId, DiffId, Digest, escape};
+use plimsoll_core::model::{ContainerId, DiffId, escape};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
 
 use super::record::{self, ContainerRecord, ImageRecord, LayerRecord, Records, Spec};
 use super::source::Graph;
 use crate::fs::{Dir, RECORD_LIMIT, Stat};
 use crate::runtimes::image_config::ImageConfig;
+use crate::runtimes::image_manifest::sha256;
 use crate::runtimes::lower::excerpt;
 
 /// How often is looked for a specification that is being replaced, and how long is waited each time.
@@ -231,12 +231,11 @@ impl Store {
             return Err("its id is not the digest of a configuration".into());
         }
         let (place, _) = self.home(home).ok_or("its store is gone")?;
-        let file = big_data(&self.driver, &image.id);
+        let file = big_data(&self.driver, &image.id, &format!("sha256:{}", image.id));
         let bytes = place
             .read_file(file.as_bytes(), RECORD_LIMIT)
             .map_err(|e| e.to_string())?;
-        let actual = Digest::new(Algorithm::Sha256, &Sha256::digest(&bytes));
-        if actual.is_none_or(|actual| actual.hex() != image.id) {
+        if sha256(&bytes).is_none_or(|actual| actual.hex() != image.id) {
             return Err("its SHA-256 is not the image id: the configuration was altered".into());
         }
         let config: ImageConfig = record::parse(&bytes)?;
@@ -294,11 +293,17 @@ impl Store {
     }
 }
 
-/// Returns where the configuration of an image lies (`storage/images.go`, `datapath`; `storage/store.go`,
+/// Returns where what an image has by a key lies (`storage/images.go`, `datapath`; `storage/store.go`,
 /// `makeBigDataBaseName`).
-fn big_data(driver: &str, image: &str) -> String {
-    let key = STANDARD.encode(format!("sha256:{image}"));
-    format!("{driver}-images/{image}/={key}")
+pub(super) fn big_data(driver: &str, image: &str, key: &str) -> String {
+    let is_plain = key
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.');
+    let name = match is_plain {
+        true => key.to_owned(),
+        false => format!("={}", STANDARD.encode(key)),
+    };
+    format!("{driver}-images/{image}/{name}")
 }
 
 /// Reads the arrays in files, and makes of them what is wanted; or returns what was made of the very
@@ -390,7 +395,8 @@ mod tests {
         assert_eq!(
             big_data(
                 "overlay",
-                "6acf92a99d015a828c4147f50bb7fb6f08cce7cdbb124b5273909413ccd7ebe7"
+                "6acf92a99d015a828c4147f50bb7fb6f08cce7cdbb124b5273909413ccd7ebe7",
+                "sha256:6acf92a99d015a828c4147f50bb7fb6f08cce7cdbb124b5273909413ccd7ebe7"
             )
             .rsplit('/')
             .next(),
@@ -417,6 +423,7 @@ mod tests {
             dir,
             path,
             user: None,
+            owners: None,
             run_root: Some(top.path().join("run")),
             image_stores: vec![open("images")],
         };
