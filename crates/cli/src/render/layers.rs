@@ -36,9 +36,12 @@ pub(super) fn lines(container: &Container, verbose: bool) -> Vec<String> {
         let why = why.unwrap_or("is another one than it must be");
         lines.push(format!("{RED}image {of}{RED:#}: {why}"));
     }
-    for (at, proof) in container.baseline.proofs.iter().enumerate() {
+    for proof in &container.baseline.proofs {
         let of = image(&container.image);
-        let layer = format!("layer {} of {of} ({})", at + 1, short(&proof.diff_id));
+        let mut layers = container.image.layers.iter();
+        let at = layers.position(|layer| *layer == proof.diff_id);
+        let at = at.map_or_else(|| "a layer".to_owned(), |at| format!("layer {}", at + 1));
+        let layer = format!("{at} of {of} ({})", short(&proof.diff_id));
         match proof.held {
             LayerTrust::Violated => tell(&layer, proof, verbose, &mut lines),
             LayerTrust::Verified if proof.seal_broken => lines.push(format!(

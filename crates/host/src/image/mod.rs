@@ -21,8 +21,6 @@ use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
 
 use plimsoll_core::model::{
     Aspect, Attributes, Bytes, Change, ChangeKind, Gap, ImageMeasurement, LayerMeasurement,
@@ -41,6 +39,7 @@ use crate::measure::outcome::{Limits, Outcome};
 use crate::measure::overlay::OverlayPair;
 use crate::measure::walk::walk;
 use crate::measure::{Confirm, Trouble};
+use crate::parallel;
 
 /// Images, their layers each once, and which of these each image has, the base first.
 #[derive(Debug)]
@@ -76,26 +75,10 @@ pub fn verify(
     // The largest first, so that none is left over in the end for one thread alone.
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by_key(|at| std::cmp::Reverse(jobs.get(*at).map_or(0, |job| job.layer.size)));
-    let next = AtomicUsize::new(0);
-    let (send, done) = channel();
-    std::thread::scope(|scope| {
-        for _ in 0..threads.get().min(jobs.len()) {
-            let (next, jobs, order, send) = (&next, &jobs, &order, send.clone());
-            scope.spawn(move || {
-                while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed))
-                    && let Some(job) = jobs.get(*at)
-                    && send.send((*at, job.verify(jobs, progress))).is_ok()
-                {}
-            });
-        }
+    let found = parallel::each(&order, jobs.len(), threads, |at| {
+        Some(jobs.get(at)?.verify(&jobs, progress))
     });
-    drop(send);
-    let mut found: Vec<Option<Found>> = jobs.iter().map(|_| None).collect();
-    for (at, of) in done {
-        if let Some(place) = found.get_mut(at) {
-            *place = Some(of);
-        }
-    }
+    let found: Vec<Option<Found>> = found.into_iter().map(Option::flatten).collect();
     let layers = (0..jobs.len())
         .filter_map(|at| Some(measurement(&found, at, jobs.get(at)?)))
         .collect();

@@ -29,6 +29,7 @@ use self::record::Record;
 pub use self::store::{Store, StoreError};
 use crate::fs::btrfs::TreeError;
 use crate::image::{self, Verified};
+use crate::layers::Layer;
 use crate::layers::stored::{Form, StoredImage, StoredLayer};
 use crate::parallel;
 
@@ -83,6 +84,8 @@ enum Identity {
     Layer(DiffId),
     /// A whole tree: those of all layers up to one.
     Chain(ChainId),
+    /// What a runtime put beneath this layer, which is verified along with it.
+    Beneath(DiffId),
 }
 
 impl Identity {
@@ -90,6 +93,7 @@ impl Identity {
         let text = match self {
             Self::Layer(id) => format!("layer {id}"),
             Self::Chain(id) => format!("chain {id}"),
+            Self::Beneath(id) => format!("beneath {id}"),
         };
         Sha256::digest(text.as_bytes()).into()
     }
@@ -127,60 +131,62 @@ pub fn seal(
     let is_intact = |path: &Path| intact.contains(path.as_os_str().as_bytes());
     let kept = parallel::each(&order, subjects.len(), threads, |at| {
         let subject = subjects.get(at)?;
-        if !is_intact(subject.path()) {
+        let own = subject.needs.first()?;
+        if !is_intact(own) {
             return None;
         }
         let mark = match noted.get(at)?.as_ref()?.as_ref()? {
             Ok(mark) => mark,
             Err(error) => return Some(Err(error.clone())),
         };
-        let beneath = || subject.below.iter().all(|path| is_intact(path));
-        Some(match subject.layer.form {
-            Form::Whole(_) if !beneath() => Err(Unsealable::Beneath),
-            _ => subject.keep(mark, time, store),
+        Some(match subject.needs.iter().all(|path| is_intact(path)) {
+            true => subject.keep(mark, time, store),
+            false => Err(Unsealable::Beneath),
         })
     });
     let mut sealed = vec![false; verified.layers.len()];
-    for (subject, kept) in subjects.iter().zip(kept) {
-        let path = subject.path().as_os_str().as_bytes();
-        let mut layers = verified.layers.iter();
-        let place = layers.position(|layer| layer.path.as_bytes() == path);
-        let (Some(place), Some(Some(kept))) = (place, kept) else {
-            continue;
+    for (at, layer) in verified.layers.iter_mut().enumerate() {
+        let own = |subject: &Subject| {
+            let path = subject.needs.first();
+            path.is_some_and(|path| path.as_os_str().as_bytes() == layer.path.as_bytes())
         };
-        match (kept, verified.layers.get_mut(place)) {
-            (Ok(()), _) => {
-                if let Some(sealed) = sealed.get_mut(place) {
-                    *sealed = true;
-                }
-            }
-            (Err(error), Some(layer)) => {
+        let its = subjects
+            .iter()
+            .zip(&kept)
+            .filter(|(subject, _)| own(subject));
+        let mut all = true;
+        for (_, kept) in its {
+            all &= matches!(kept, Some(Some(Ok(()))));
+            if let Some(Some(Err(error))) = kept {
                 layer.gaps.push(Gap::new("seal", error.to_string()));
             }
-            (Err(_), None) => {}
+        }
+        if let Some(sealed) = sealed.get_mut(at) {
+            *sealed = all;
         }
     }
     Sealed { verified, sealed }
 }
 
-/// A layer that is to be sealed.
+/// A layer that is to be sealed, or what a runtime put beneath one.
 struct Subject {
-    layer: Arc<StoredLayer>,
+    files: Arc<Layer>,
+    /// Whether it is a whole tree.
+    is_whole: bool,
     identity: Identity,
-    /// The paths of the layers beneath it.
-    below: Vec<Box<Path>>,
+    /// The paths of the layers that must be what their digests say, the one of which it is told first.
+    needs: Vec<Box<Path>>,
 }
 
 impl Subject {
     fn path(&self) -> &Path {
-        &self.layer.files.path
+        &self.files.path
     }
 
     fn place(&self) -> Place<'_> {
-        let dir = &self.layer.files.dir;
-        match self.layer.form {
-            Form::Own(_) => Place::Directory(dir),
-            Form::Whole(_) => Place::of_tree(dir),
+        match self.is_whole {
+            false => Place::Directory(&self.files.dir),
+            true => Place::of_tree(&self.files.dir),
         }
     }
 
@@ -210,14 +216,25 @@ fn subjects(images: &[StoredImage]) -> Vec<Subject> {
                 (Form::Whole(_), Some(chain)) => Identity::Chain(*chain),
                 (Form::Whole(_), None) => continue,
             };
-            if !subjects.iter().any(is_known) {
-                let below = image.layers.iter().take(at);
-                subjects.push(Subject {
-                    layer: Arc::clone(layer),
-                    identity,
-                    below: below.map(|l| l.files.path.clone().into()).collect(),
-                });
+            if subjects.iter().any(is_known) {
+                continue;
             }
+            let is_whole = matches!(layer.form, Form::Whole(_));
+            let beneath = image.layers.iter().take(if is_whole { at } else { 0 });
+            let own = std::iter::once(layer).chain(beneath);
+            let path = |layer: &Arc<StoredLayer>| -> Box<Path> { layer.files.path.clone().into() };
+            subjects.push(Subject {
+                files: Arc::clone(&layer.files),
+                is_whole,
+                identity,
+                needs: own.map(path).collect(),
+            });
+            subjects.extend(layer.between.iter().map(|between| Subject {
+                files: Arc::clone(&between.files),
+                is_whole,
+                identity: Identity::Beneath(layer.diff_id),
+                needs: vec![path(layer)],
+            }));
         }
     }
     subjects

@@ -15,8 +15,8 @@ use plimsoll_core::trust::chain_ids;
 use super::mark::Place;
 use super::{Identity, Store};
 use crate::image;
+use crate::layers::LayerStack;
 use crate::layers::stored::StoredImage;
-use crate::layers::{Layer, LayerStack};
 use crate::measure::thread_count;
 use crate::runtimes::Runtime;
 
@@ -171,6 +171,11 @@ impl Prover {
             let path = tree.path.as_os_str().as_bytes();
             let measured = match (measured, tree.identity) {
                 (Ok(layers), Identity::Chain(_)) => Ok(layers.clone()),
+                (Ok(layers), Identity::Beneath(above)) => Ok(layers
+                    .iter()
+                    .filter(|layer| layer.diff_id == above)
+                    .cloned()
+                    .collect()),
                 (Ok(layers), Identity::Layer(_)) => Ok(layers
                     .iter()
                     .filter(|layer| layer.path.as_bytes() == path)
@@ -260,18 +265,24 @@ fn trees<'s>(container: &Container, stack: &'s LayerStack) -> Option<Vec<Tree<'s
     };
     match stack {
         LayerStack::Overlay(stack) => {
-            let own = |layer: &'s Layer| {
-                let diff_id = layer.diff_id?;
-                Some(Tree {
+            let mut trees: Vec<Tree<'_>> = Vec::with_capacity(stack.image.len());
+            // From the top down: what is of no layer of the image was put beneath the one over it.
+            let mut above = None;
+            for layer in &stack.image {
+                let identity = match layer.diff_id {
+                    Some(diff_id) => Identity::Layer(diff_id),
+                    None => Identity::Beneath(above?),
+                };
+                above = layer.diff_id.or(above);
+                trees.push(Tree {
                     path: &layer.path,
                     place: Place::Directory(&layer.dir),
-                    identity: Identity::Layer(diff_id),
-                    layers: vec![diff_id],
-                })
-            };
-            let trees: Option<Vec<Tree<'_>>> =
-                stack.image.iter().rev().map(|layer| own(layer)).collect();
-            trees.filter(|trees| !trees.is_empty() && stack.data_only.is_empty())
+                    identity,
+                    layers: layer.diff_id.into_iter().collect(),
+                });
+            }
+            trees.reverse();
+            (!trees.is_empty() && stack.data_only.is_empty()).then_some(trees)
         }
         LayerStack::Btrfs(stack) => {
             let place = Place::Subvolume(&stack.anchor, stack.image.id);
@@ -296,10 +307,10 @@ fn rebuilt(
 ) -> Result<Vec<LayerMeasurement>, String> {
     let (images, _) = runtime.images().map_err(|error| error.to_string())?;
     let has = |image: &StoredImage, tree: &Tree<'_>| {
-        image
-            .layers
-            .iter()
-            .any(|layer| layer.files.path == tree.path)
+        image.layers.iter().any(|layer| {
+            let mut between = layer.between.iter();
+            layer.files.path == tree.path || between.any(|between| between.files.path == tree.path)
+        })
     };
     let is_its = |image: &StoredImage| {
         image.image.id == container.image.id && trees.iter().all(|tree| has(image, tree))
