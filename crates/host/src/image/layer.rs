@@ -136,7 +136,16 @@ impl Check<'_> {
     fn member(&mut self, member: &Member) {
         let name = member.path.components().last().unwrap_or_default();
         let parent = member.path.parent().unwrap_or_else(RootPath::root);
+        // In a store of fuse-overlayfs such a member lies there as a file of its own.
+        let is_there =
+            self.tree.is_of_fuse() && name.starts_with(WHITEOUT) && self.is_there(member);
         match name.strip_prefix(WHITEOUT) {
+            Some(_) if is_there => {
+                self.tell(member.path.clone());
+                if name == OPAQUE {
+                    self.opaque.insert(parent);
+                }
+            }
             _ if name == OPAQUE => {
                 self.opaque.insert(parent);
             }
@@ -157,6 +166,18 @@ impl Check<'_> {
                     self.recorder
                         .gap(Gap::new(member.path.as_bytes(), trouble.0));
                 }
+            }
+        }
+    }
+
+    /// Whether something lies at the very path of a member.
+    fn is_there(&mut self, member: &Member) -> bool {
+        match self.tree.look(&member.path) {
+            Ok(object) => object.is_some(),
+            Err(trouble) => {
+                let gap = Gap::new(member.path.as_bytes(), trouble.0);
+                self.recorder.gap(gap);
+                false
             }
         }
     }
@@ -376,6 +397,9 @@ impl Check<'_> {
                 return Ok(false);
             };
             for below in below {
+                if below.is_gone(path)? {
+                    return Ok(false);
+                }
                 match below.look(path)? {
                     None => {}
                     Some(object) if object.is_whiteout() => return Ok(false),
@@ -388,7 +412,9 @@ impl Check<'_> {
             (true, true) | (false, false) => true,
             (true, false) | (false, true) => !hides()?,
         };
-        if !agrees {
+        if !agrees && should && self.tree.is_of_fuse() {
+            self.record(bare(&path.join(OPAQUE), ChangeKind::Deleted));
+        } else if !agrees {
             let mut change = bare(path, ChangeKind::Changed);
             change.aspects.insert(Aspect::Xattr);
             change.xattrs.push(b"trusted.overlay.opaque"[..].into());

@@ -41,6 +41,25 @@ impl Tree {
         }
     }
 
+    /// Whether its marks are those of fuse-overlayfs.
+    pub(super) fn is_of_fuse(&self) -> bool {
+        self.reader.borrow().are_fuse()
+    }
+
+    /// Whether a mark beside a path says that it is gone.
+    pub(super) fn is_gone(&self, path: &RootPath) -> Result<bool, Trouble> {
+        let Some(parent) = path.parent() else {
+            return Ok(false);
+        };
+        match self.directory(&parent) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+            dir => {
+                let name = path.components().last().unwrap_or_default();
+                self.reader.borrow().hides(&*dir?, name)
+            }
+        }
+    }
+
     /// Returns the directory at a path.
     pub(super) fn directory(&self, path: &RootPath) -> Result<Arc<Dir>, Errno> {
         if let Some((known, dir)) = &*self.last.borrow()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use plimsoll_core::model::{DiffId, Digest, Gap, Image, RuntimeKind};
 
 use super::chain::{self, Link};
+use super::fuse;
 use super::locate::{self, SUBVOLUMES};
 use super::record::ImageRecord;
 use super::store::{Home, Store, clause, shown};
@@ -163,9 +164,12 @@ fn image_layer(
     };
     match store.driver.as_str() {
         "overlay" => {
-            locate::by_the_kernel(store)?;
             let files = locate::layer(store, &named(link), "diff", None)?;
-            Ok((files, Form::Own(locate::resting_marks(store)?)))
+            let marks = locate::resting_marks(store)?;
+            if marks.is_fuse() {
+                fuse::require_plain(&files)?;
+            }
+            Ok((files, Form::Own(marks)))
         }
         "btrfs" if link.home == 0 => {
             let anchor = locate::subvolumes(store)?;
