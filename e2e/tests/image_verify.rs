@@ -238,10 +238,40 @@ macro_rules! require_podman {
     };
 }
 
+/// How the layers of a store are marked.
+struct Marks {
+    /// What stands before the name of what a layer takes away.
+    prefix: &'static str,
+    /// How something that was taken away is let show through again, and how it is told.
+    unveil: &'static str,
+    unveiled: &'static str,
+    /// A mark more, and how it is told.
+    plant: &'static str,
+    planted: &'static str,
+}
+
+/// As the kernel has them.
+const DEVICES: Marks = Marks {
+    prefix: "",
+    unveil: "setfattr -x trusted.overlay.opaque $L4/again",
+    unveiled: "4 C /again xattr",
+    plant: "",
+    planted: "",
+};
+
+/// As they are unpacked for fuse-overlayfs: what the stream has.
+const FILES: Marks = Marks {
+    prefix: ".wh.",
+    unveil: "rm $L6/app/.wh.f4; chmod 700 $L4/again",
+    unveiled: "4 C /again mode\n6 D /app/f4",
+    plant: ": > $L6/app/.wh.f21; : > $L5/usr/.wh..wh..opq",
+    planted: "6 A /app/.wh.f21\n5 A /usr/.wh..wh..opq",
+};
+
 /// One edit of each kind, each in a place of its own, and all of them told by name.
-fn own_files(store: &Store) {
+fn own_files(store: &Store, marks: &Marks) {
     untouched(store);
-    store.edit(
+    store.edit(&format!(
         r"bit $L1/app/f10
         chmod 644 $L1/app/capable; setfattr -x security.capability $L1/app/capable
         chown 1 $L1/app/f12
@@ -254,17 +284,19 @@ fn own_files(store: &Store) {
         echo planted > $L1/app/planted
         rm $L1/app/null; mknod $L1/app/null c 1 5
         bit $L1/app/f3
-        rm $L2/old; echo x > $L2/app/under
+        rm $L2/{0}old; echo x > $L2/app/under
         cp $L3/new/dir/x $L3/new/dir/z; mv $L3/new/dir/z $L3/new/dir/y
-        rm $L3/app/f3
-        setfattr -x trusted.overlay.opaque $L4/again
+        rm $L3/app/{0}f3
+        {1}
         setfattr -n trusted.overlay.opaque -v y $L5/usr/bin
-        mknod $L6/app/f20 c 0 0",
-    );
+        mknod $L6/app/f20 c 0 0
+        {2}",
+        marks.prefix, marks.unveil, marks.plant
+    ));
     let layers = store.verify();
     assert_eq!(
         told(&layers),
-        lines(
+        lines(&format!(
             "1 C /app/capable mode,xattr
             1 C /app/f10 content
             1 C /app/f12 owner
@@ -281,10 +313,12 @@ fn own_files(store: &Store) {
             2 A /app/under
             3 C /new/dir/y links
             3 D /app/f3
-            4 C /again xattr
+            {}
             5 C /usr/bin xattr
-            6 A /app/f20"
-        )
+            6 A /app/f20
+            {}",
+            marks.unveiled, marks.planted
+        ))
     );
     for (n, layer) in (1..).zip(&layers) {
         assert_eq!(layer.verdict(), Verdict::Violated, "{n}");
@@ -298,13 +332,20 @@ fn own_files(store: &Store) {
 #[test]
 fn docker_overlay2() {
     require_docker!();
-    own_files(&Store::of_docker(Driver::Overlay2));
+    own_files(&Store::of_docker(Driver::Overlay2), &DEVICES);
 }
 
 #[test]
 fn podman_overlay() {
     require_podman!();
-    own_files(&Store::of_podman(Podman::new(), "overlay"));
+    own_files(&Store::of_podman(Podman::new(), "overlay"), &DEVICES);
+}
+
+#[test]
+fn podman_fuse_overlayfs() {
+    require!("fuse-overlayfs");
+    require_podman!();
+    own_files(&Store::of_podman(Podman::fuse(), "overlay"), &FILES);
 }
 
 /// What lies in whole trees: an edit is told of the layer in whose tree it was made.
