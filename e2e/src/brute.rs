@@ -280,10 +280,27 @@ fn flags(path: &Path) -> u32 {
 /// When something cannot be read.
 #[must_use]
 pub fn trace(root: &Path) -> BTreeMap<PathBuf, String> {
+    trace_where(root, &|_| true)
+}
+
+/// The same of what lies on the file system of `root` itself: to look into one that a program answers for
+/// has that program read what is beneath.
+///
+/// # Panics
+/// When something cannot be read.
+#[must_use]
+pub fn trace_of_one(root: &Path) -> BTreeMap<PathBuf, String> {
+    let device = stat(root).expect("a directory").dev();
+    trace_where(root, &|metadata| metadata.dev() == device)
+}
+
+fn trace_where(root: &Path, is_wanted: &dyn Fn(&Metadata) -> bool) -> BTreeMap<PathBuf, String> {
     let mut out = BTreeMap::new();
     let mut stack = vec![root.to_owned()];
     while let Some(path) = stack.pop() {
-        let Some(m) = stat(&path) else { continue };
+        let Some(m) = stat(&path).filter(is_wanted) else {
+            continue;
+        };
         out.insert(
             path.clone(),
             format!(

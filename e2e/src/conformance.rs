@@ -137,12 +137,22 @@ pub const COLUMNS: &[Column] = &[
     column(Part::Container, "in-containerd-btrfs", "containerd, Btrfs"),
     column(Part::Container, "in-podman", "Podman, overlay on ext4"),
     column(
+        Part::Container,
+        "in-podman-fuse",
+        "Podman, fuse-overlayfs on ext4",
+    ),
+    column(
         Part::Tool,
         "docker-diff-overlay2",
         "`docker diff`, overlay2",
     ),
     column(Part::Tool, "docker-diff-btrfs", "`docker diff`, Btrfs"),
     column(Part::Tool, "podman-diff", "`podman diff`, overlay"),
+    column(
+        Part::Tool,
+        "podman-diff-fuse",
+        "`podman diff`, fuse-overlayfs",
+    ),
     column(Part::State, "running", "running"),
     column(Part::State, "paused", "paused"),
     column(Part::State, "daemon-dead", "running, daemon killed"),
@@ -304,6 +314,14 @@ impl Record {
             (true, true) => "exact",
             (false, true) => "impossible",
         };
+        self.word(scenario, mark, expected);
+    }
+
+    /// Writes down one word of a scenario, where it is another one.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn word(&self, scenario: &str, mark: &str, expected: &Differences) {
         self.write(scenario, json!({"mark": mark, "expected": shown(expected)}));
     }
 

@@ -67,7 +67,19 @@ pub const PLACES: &[Place] = &[
     place("podman-overlay", "Podman", "overlay", "overlay"),
     place("podman-btrfs", "Podman", "btrfs", "btrfs"),
     place("podman-vfs", "Podman", "vfs", "digest"),
+    place(
+        "podman-fuse",
+        "Podman",
+        "overlay, fuse-overlayfs",
+        "overlay",
+    ),
     place("podman-rootless", "Podman, a user's", "overlay", "overlay"),
+    place(
+        "podman-rootless-fuse",
+        "Podman, a user's",
+        "overlay, fuse-overlayfs",
+        "overlay",
+    ),
     place("cri-o", "CRI-O", "overlay", "overlay"),
 ];
 
@@ -145,7 +157,9 @@ pub const UNTESTED: &[Untested] = &[
             "podman-overlay",
             "podman-btrfs",
             "podman-vfs",
+            "podman-fuse",
             "podman-rootless",
+            "podman-rootless-fuse",
         ],
         accesses: &[],
         states: &["restarting"],
@@ -162,7 +176,9 @@ pub const UNTESTED: &[Untested] = &[
             "podman-overlay",
             "podman-btrfs",
             "podman-vfs",
+            "podman-fuse",
             "podman-rootless",
+            "podman-rootless-fuse",
         ],
         accesses: &[Access::Dead],
         states: &[],
@@ -187,7 +203,7 @@ pub const UNTESTED: &[Untested] = &[
         why: "Two whole trees are compared by what is in them; the state is told as with overlay.",
     },
     Untested {
-        places: &["podman-rootless"],
+        places: &["podman-rootless", "podman-rootless-fuse"],
         accesses: &[],
         states: &["paused", "exited"],
         why: "Where a user's container has a control group of its own it is that which tells, as with root's; here it has none.",

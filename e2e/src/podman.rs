@@ -16,8 +16,26 @@ use crate::look::inspect_of;
 use crate::loopfs::{Kind, LoopFs};
 use crate::mounts;
 
+/// The program that mounts overlays without the kernel's overlayfs.
+pub const FUSE_OVERLAYFS: &str = "/usr/bin/fuse-overlayfs";
+
 /// Longest wait for the monitors to go away.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes a program in a directory that runs fuse-overlayfs where the kernel lets it make no device, as it
+/// does not let users before Linux 5.8.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn without_devices(dir: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = dir.join("fuse-overlayfs-without-devices");
+    std::fs::write(&path, include_str!("without_devices.py")).expect("program");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).expect("mode");
+    path
+}
 
 /// A store of Podman, rootful, on a file system of its own. On drop its containers are killed and
 /// everything that it mounted is unmounted, also when the test panics.
@@ -58,6 +76,29 @@ impl Podman {
     #[must_use]
     pub fn vfs() -> Self {
         Self::with_driver("vfs", Kind::Ext4, 1024, "")
+    }
+
+    /// Makes an empty store whose containers fuse-overlayfs mounts.
+    ///
+    /// # Panics
+    /// When a file cannot be made.
+    #[must_use]
+    pub fn fuse() -> Self {
+        let podman = Self::new();
+        podman.mount_by(FUSE_OVERLAYFS);
+        podman
+    }
+
+    /// The same, and the program may make no devices: its marks are files.
+    ///
+    /// # Panics
+    /// When a file cannot be made.
+    #[must_use]
+    pub fn fuse_without_devices() -> Self {
+        let podman = Self::new();
+        let program = without_devices(podman.dir.path());
+        podman.mount_by(&program.display().to_string());
+        podman
     }
 
     fn with_driver(driver: &str, kind: Kind, mebibytes: u64, mount_options: &str) -> Self {

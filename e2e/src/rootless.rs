@@ -20,7 +20,7 @@ pub const SUBORDINATE: u32 = 1_000_000;
 /// Longest wait for the user's processes to go away.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The user's Podman, with overlays that the kernel mounts. On drop its containers are killed, also when
+/// The user's Podman, with overlays that the kernel mounts, or a program. On drop its containers are killed, also when
 /// the test panics.
 #[derive(Debug)]
 pub struct Rootless {
@@ -86,6 +86,27 @@ impl Rootless {
         self.dir.path().join(relative).display().to_string()
     }
 
+    /// Has the containers mounted by this program from now on.
+    ///
+    /// # Panics
+    /// When the configuration cannot be written.
+    pub fn mount_by(&self, program: &Path) {
+        let conf = self
+            .dir
+            .path()
+            .join("home/ann/.config/containers/storage.conf");
+        let text = std::fs::read_to_string(&conf).expect("configuration");
+        let program = program.display();
+        let more = format!("[storage.options.overlay]\nmount_program = \"{program}\"\n");
+        std::fs::write(conf, text + &more).expect("configuration");
+    }
+
+    /// Returns a directory that the user can read.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Runs the podman command as the user and returns its standard output.
     ///
     /// # Panics
@@ -93,7 +114,10 @@ impl Rootless {
     pub fn podman(&self, arguments: &[&str]) -> String {
         let id = format!("{UID}");
         let lower = format!("lowerdir={}:/etc", self.show("over"));
-        let script = "mount -t overlay -o \"$1\" overlay /etc; shift; exec \"$@\"";
+        // The machine may let nobody but root use FUSE.
+        let script = "mount -t overlay -o \"$1\" overlay /etc; shift
+            if [ -e /dev/fuse ]; then mount -t tmpfs -o mode=755 tmpfs /mnt; mknod /mnt/fuse c 10 229
+            chmod 666 /mnt/fuse; mount --bind /mnt/fuse /dev/fuse; umount -l /mnt; fi; exec \"$@\"";
         let output = Command::new("unshare")
             .args(["--mount", "/bin/sh", "-ec", script, "sh", &lower])
             .args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"])

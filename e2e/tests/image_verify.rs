@@ -13,18 +13,18 @@ use plimsoll_e2e::image_layers::{
 use plimsoll_e2e::image_store::Store;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::podman::Podman;
-use plimsoll_e2e::{program, require_docker_image, require_podman_image};
+use plimsoll_e2e::{program, require, require_docker_image, require_podman_image};
 
 fn untouched(store: &Store) {
     assert_reproduced(&store.verify());
 }
 
 /// One edit of each kind, each in a place of its own, and all of them told by name.
-fn own_files(store: &Store) {
+fn own_files(store: &Store, script: &str, expected: &str) {
     untouched(store);
-    store.edit(OWN_FILES);
+    store.edit(script);
     let layers = store.verify();
-    assert_eq!(told(&layers), lines(OWN_FILES_TOLD));
+    assert_eq!(told(&layers), lines(expected));
     for (n, layer) in (1..).zip(&layers) {
         assert_eq!(layer.verdict(), Verdict::Violated, "{n}");
         assert_eq!(layer.gaps, [], "{n}");
@@ -37,13 +37,43 @@ fn own_files(store: &Store) {
 #[test]
 fn docker_overlay2() {
     require_docker_image!();
-    own_files(&Store::of_docker(Driver::Overlay2));
+    own_files(
+        &Store::of_docker(Driver::Overlay2),
+        OWN_FILES,
+        OWN_FILES_TOLD,
+    );
 }
 
 #[test]
 fn podman_overlay() {
     require_podman_image!();
-    own_files(&Store::of_podman(Podman::new(), "overlay"));
+    let store = Store::of_podman(Podman::new(), "overlay");
+    own_files(&store, OWN_FILES, OWN_FILES_TOLD);
+}
+
+/// Layers that are unpacked for fuse-overlayfs have the stream's own marks: files. It knows no redirects.
+#[test]
+fn podman_fuse_overlayfs() {
+    require!("fuse-overlayfs");
+    require_podman_image!();
+    let script = OWN_FILES
+        .replace("rm $L2/old;", "rm $L2/.wh.old;")
+        .replace("rm $L3/app/f3", "rm $L3/app/.wh.f3")
+        .replace(
+            "setfattr -x trusted.overlay.opaque $L4/again",
+            "rm $L6/app/.wh.f4; chmod 700 $L4/again; : > $L6/app/.wh.f21; : > $L5/usr/.wh..wh..opq",
+        )
+        .replace(
+            "setfattr -n trusted.overlay.redirect -v /bin $L1/var/empty",
+            "",
+        );
+    let told = OWN_FILES_TOLD
+        .replace("1 C /var/empty xattr\n", "")
+        .replace(
+            "4 C /again xattr",
+            "4 C /again mode\n6 D /app/f4\n6 A /app/.wh.f21\n5 A /usr/.wh..wh..opq\n5 C /usr xattr",
+        );
+    own_files(&Store::of_podman(Podman::fuse(), "overlay"), &script, &told);
 }
 
 /// What lies in whole trees: an edit is told of the layer in whose tree it was made.

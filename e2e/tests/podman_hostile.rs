@@ -315,22 +315,6 @@ fn vfs() {
     }
 }
 
-/// A store whose containers fuse-overlayfs mounts: its marks are others than the kernel's.
-#[test]
-fn mounted_by_a_program() {
-    require!("podman", "fuse-overlayfs", "busybox", "mkfs.ext4");
-    let podman = Podman::new();
-    podman.mount_by("/usr/bin/fuse-overlayfs");
-    podman.import("image", small_rootfs().path());
-    podman.podman(&["create", "--name=one", "--network=none", "image", "/bin/sh"]);
-    for sources in [podman.live(), podman.disk()] {
-        let (found, _) = inspect(sources, &["one"]).expect("inspect");
-        assert_eq!(found[0].engine, None);
-        let why = &found[0].gaps[0].why;
-        assert!(why.contains("fuse-overlayfs"), "{why}");
-    }
-}
-
 /// An image in another store than its container.
 #[test]
 fn an_image_of_another_store() {

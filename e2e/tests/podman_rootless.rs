@@ -1,11 +1,13 @@
 //! Containers of a user who is not root: their marks are in other attributes, and their owners are those
 //! of the user's namespace.
 
-use plimsoll_core::model::{EngineKind, RuntimePathKind, State};
+use std::path::{Path, PathBuf};
+
+use plimsoll_core::model::{EngineKind, Gap, RuntimePathKind, State};
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::matrix::{self, Access};
-use plimsoll_e2e::podman::inspect;
+use plimsoll_e2e::podman::{FUSE_OVERLAYFS, inspect, without_devices};
 use plimsoll_e2e::require;
 use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::rootless::{Rootless, SUBORDINATE, UID};
@@ -49,22 +51,49 @@ fn expect(sources: Sources, name: &str, state: State, edits: &Differences) {
     // Without systemd and the second version of control groups a user's container has no group of its
     // own, so that its processes cannot be told.
     let mut gaps = gaps.iter().chain(&measurement.gaps);
+    let is_denied = |gap: &Gap| gap.why.to_lowercase().contains("permission denied");
+    assert!(
+        !gaps.clone().any(is_denied),
+        "{name}: {:?}",
+        measurement.gaps
+    );
     let unseen = gaps.find(|gap| gap.what.as_bytes() != b"processes");
     assert_eq!(unseen, None, "{name}");
 }
 
 #[test]
 fn overlay() {
+    states("podman-rootless", None);
+}
+
+#[test]
+fn fuse_overlayfs() {
+    let make = |_: &Path| FUSE_OVERLAYFS.into();
+    states("podman-rootless-fuse", Some(make));
+}
+
+/// What the container deletes is marked by files.
+#[test]
+fn fuse_overlayfs_without_devices() {
+    states("podman-rootless-fuse", Some(without_devices));
+}
+
+fn states(place: &str, program: Option<fn(&Path) -> PathBuf>) {
     require!(
         "podman",
         "runc",
         "conmon",
         "busybox",
+        "fuse-overlayfs",
+        "python3",
         "newuidmap",
         "setpriv",
         "unshare"
     );
     let user = Rootless::new();
+    if let Some(make) = program {
+        user.mount_by(&make(user.path()));
+    }
     user.import("image", small_rootfs().path());
     // With other ids than the user's the image's top layer is copied, with other owners.
     for (name, options) in [
@@ -87,9 +116,14 @@ fn overlay() {
         "/bin/sh",
     ]);
     let edited = edited();
+    // Its files keep their owners where the program maps them.
+    let mapped_root = match program {
+        None => SUBORDINATE,
+        Some(_) => UID,
+    };
     for (name, state, edits, root) in [
         ("plain", State::Running, &edited, UID),
-        ("mapped", State::Running, &edited, SUBORDINATE),
+        ("mapped", State::Running, &edited, mapped_root),
         ("created", State::Created, &Differences::new(), UID),
     ] {
         expect(user.live(), name, state, edits);
@@ -98,8 +132,8 @@ fn overlay() {
             other => other,
         };
         expect(user.disk(), name, at_rest, edits);
-        matrix::told_in("podman-rootless", state, Access::Live);
-        matrix::told_in("podman-rootless", state, Access::Offline);
+        matrix::told_in(place, state, Access::Live);
+        matrix::told_in(place, state, Access::Offline);
         if state != State::Running {
             continue;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use plimsoll_host::fs::Dir;
-use plimsoll_host::layers::{Layer, MarkNamespace, OverlayStack};
+use plimsoll_host::layers::{Held, Layer, MarkNamespace, OverlayStack};
 use plimsoll_host::measure::outcome::Limits;
 use plimsoll_host::measure::overlay::OverlayPair;
 use plimsoll_host::measure::{Confirm, walk};
@@ -53,6 +53,7 @@ fn upper(c: &mut Criterion) {
             image: vec![Arc::new(layer(&image))],
             data_only: Vec::new(),
             marks: MarkNamespace::Trusted,
+            held: Held::default(),
         };
         fill(&upper, &image, files);
         group.throughput(Throughput::Elements(files.max(1) as u64));

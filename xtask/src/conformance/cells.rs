@@ -67,7 +67,7 @@ pub(crate) fn engine(scenario: &Scenario, columns: &[&Column]) -> String {
         .collect();
     let count = |mark: &str| cells.iter().filter(|cell| cell.mark == mark).count();
     let (exact, wrong) = (count("exact"), count("wrong"));
-    if cells.is_empty() {
+    let mark = if cells.is_empty() {
         String::new()
     } else if wrong > 0 {
         format!("**✗ wrong on {wrong}**")
@@ -77,7 +77,11 @@ pub(crate) fn engine(scenario: &Scenario, columns: &[&Column]) -> String {
         "✓".to_owned()
     } else {
         format!("✓ {exact}/{}", cells.len())
-    }
+    };
+    let untold = [("gap", "? gap"), ("later", "≈ later")];
+    let untold = untold.into_iter().filter(|(mark, _)| count(mark) > 0);
+    let marks = std::iter::once(mark).chain(untold.map(|(_, text)| text.to_owned()));
+    marks.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns what a tool did, and notes why.

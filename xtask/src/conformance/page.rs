@@ -16,6 +16,8 @@ One list of things that can be done to a container, done to each engine on each 
 const LEGEND: &str = "\
 **Plimsoll** is right when it reports exactly what the referee finds: every path, its letter, which aspects of it differ, and nothing else. `✓ 7/16` means that the scenario can be done on 7 of the 16 mounts, and that the answer is exact on each of these; `–` that it cannot be done there at all (an `EXDEV`, a file system without reflinks); an empty cell that it makes no sense there.
 
+In containers that fuse-overlayfs mounts some answers are less. `? gap`: what a process sees cannot be told from the layers, since the program shows a change of one of several names of a file by others too; what the layer holds is told, with a gap, so that the container is not called intact. `≈ later`: the program goes on showing something else until the container is started again, after which what was told is exactly what the referee finds. Where the program fails, or its tree cannot be read, it counts as not done.
+
 **`docker diff` and `podman diff`** are judged by their own conventions: `C` of a directory above a change, `C` of a path that became another file type, one line for a deleted directory are all right. They do not say what differs, and are not asked to. `≈` stands for a `C` of something that is as the image has it, `✗` for a wrong answer; the small number says why.
 ";
 
@@ -111,7 +113,7 @@ fn summary(results: &Results) -> String {
             out,
             "| {title} | **{} of {} exact** |",
             sum(&["exact"]),
-            sum(&["exact", "wrong"]),
+            sum(&["exact", "wrong", "gap", "later"]),
         );
     }
     out += "\nEach scenario counts once for each mount, file system, driver or state that it can be done on.\n\n";
@@ -223,7 +225,7 @@ fn states(results: &Results) -> String {
 /// Each mount by itself, and what cannot be done on it.
 fn mounts(results: &Results) -> String {
     let mut out = String::from(
-        "\n## Each mount by itself\n\n| Plimsoll on | Exact | Wrong | Cannot be done there |\n|---|--:|--:|--:|\n",
+        "\n## Each mount by itself\n\n| Plimsoll on | Exact | Wrong | Gap, or later | Cannot be done there |\n|---|--:|--:|--:|--:|\n",
     );
     let parts = ["overlay", "btrfs", "digest", "container"];
     let columns: Vec<&Column> = parts
@@ -234,10 +236,11 @@ fn mounts(results: &Results) -> String {
         let sum = |mark: &str| count(results, column, &[mark]);
         let _infallible = writeln!(
             out,
-            "| {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} |",
             places::full_title(column),
             sum("exact"),
             sum("wrong"),
+            sum("gap") + sum("later"),
             sum("impossible")
         );
     }

@@ -46,7 +46,7 @@ impl Tree {
     /// Takes the notes of an overlay out of attributes that a stream says: one that was made of a user's
     /// overlay has them. Returns whether they make a directory opaque.
     pub(super) fn take_notes(&self, xattrs: &mut Vec<(Bytes, Bytes)>) -> bool {
-        let Some(prefix) = self.marks.map(MarkNamespace::prefix) else {
+        let Some(prefix) = self.marks.and_then(MarkNamespace::prefix) else {
             return false;
         };
         let mut opaque = false;
@@ -56,6 +56,25 @@ impl Tree {
             !mark.is_some_and(is_note)
         });
         opaque
+    }
+
+    /// Whether its marks are those of fuse-overlayfs.
+    pub(super) fn is_of_fuse(&self) -> bool {
+        self.reader.borrow().are_fuse()
+    }
+
+    /// Whether a mark beside a path says that it is gone.
+    pub(super) fn is_gone(&self, path: &RootPath) -> Result<bool, Trouble> {
+        let Some(parent) = path.parent() else {
+            return Ok(false);
+        };
+        match self.directory(&parent) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+            dir => {
+                let name = path.components().last().unwrap_or_default();
+                self.reader.borrow().hides(&*dir?, name)
+            }
+        }
     }
 
     /// Returns the directory at a path.

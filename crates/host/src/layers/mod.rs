@@ -9,6 +9,7 @@ pub mod overlay;
 pub mod snapshot;
 pub mod stored;
 
+use std::collections::HashSet;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use plimsoll_core::model::{DiffId, RuntimePath};
 
-use crate::fs::Dir;
+use crate::fs::{Dir, Stat};
 
 /// Where a container's two sides lie.
 #[derive(Debug)]
@@ -57,6 +58,25 @@ pub struct OverlayStack {
     pub data_only: Vec<Layer>,
     /// Which attribute namespace carries the overlay's marks.
     pub marks: MarkNamespace,
+    /// Files of the writable layer that more may have been written to than lies there.
+    pub held: Held,
+}
+
+/// Files of a layer that processes may have written to without its having been told.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Device and inode of each that is known.
+    pub files: HashSet<((u32, u32), u64)>,
+    /// Whether any other file may be one.
+    pub any: bool,
+}
+
+impl Held {
+    /// Whether a file may be one of them.
+    #[must_use]
+    pub fn has(&self, file: &Stat) -> bool {
+        self.any || self.files.contains(&(file.dev, file.ino))
+    }
 }
 
 /// Takes what opening the index of a work directory came to: most mounts have none.
@@ -71,23 +91,36 @@ pub fn index(opened: rustix::io::Result<Dir>) -> rustix::io::Result<Option<Arc<D
     }
 }
 
-/// Where overlayfs keeps its marks (kernel `Documentation/filesystems/overlayfs.rst`, "User xattr").
+/// Where an overlay keeps its marks (kernel `Documentation/filesystems/overlayfs.rst`, "User xattr").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MarkNamespace {
     /// `trusted.overlay.`
     Trusted,
     /// `user.overlay.`, with the mount option `userxattr`.
     User,
+    /// Those of the program fuse-overlayfs (its `main.c`): an attribute of one of three names, and files
+    /// whose names begin with `.wh.`. It knows no redirects, no copies of the metadata alone and no index.
+    Fuse {
+        /// Whether the program sees attributes of `trusted.`: not where a user runs it.
+        trusted: bool,
+    },
 }
 
 impl MarkNamespace {
-    /// Returns the prefix of the marks' names.
+    /// Returns the prefix of the names of the kernel's marks; `None` for those of fuse-overlayfs.
     #[must_use]
-    pub fn prefix(self) -> &'static [u8] {
+    pub fn prefix(self) -> Option<&'static [u8]> {
         match self {
-            Self::Trusted => b"trusted.overlay.",
-            Self::User => b"user.overlay.",
+            Self::Trusted => Some(b"trusted.overlay."),
+            Self::User => Some(b"user.overlay."),
+            Self::Fuse { .. } => None,
         }
+    }
+
+    /// Whether they are those of fuse-overlayfs.
+    #[must_use]
+    pub fn is_fuse(self) -> bool {
+        matches!(self, Self::Fuse { .. })
     }
 }
 

@@ -76,6 +76,9 @@ impl<'p, P: Pair> Comparison<'p, P> {
             }
         };
         let renamed_from = self.pair.renamed_from(container, path);
+        if let Some(doubt) = self.pair.doubt(None, container) {
+            self.recorder.gap(Gap::new(path.as_bytes(), doubt.0));
+        }
         let change = Change {
             renamed_from,
             ..bare(path, ChangeKind::Added)
@@ -146,7 +149,7 @@ impl<'p, P: Pair> Comparison<'p, P> {
                 ..bare(path, kind)
             },
             content: Ok(Content::Same),
-            trouble: None,
+            trouble: self.pair.doubt(Some(image), container),
         };
         let change = &mut claim.change;
         if kind == ChangeKind::Changed {

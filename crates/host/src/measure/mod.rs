@@ -236,6 +236,20 @@ pub trait Pair {
     /// [`Trouble`] when they cannot be read, or are larger than the kernel allows.
     fn xattrs(&mut self, side: Side, node: &Self::Node) -> Result<Vec<(Bytes, Bytes)>, Trouble>;
 
+    /// Returns what makes it uncertain what a process sees of an object of the container's side, or of others
+    /// because of it; `image` is what the image has at its path.
+    fn doubt(&mut self, image: Option<&Self::Node>, container: &Self::Node) -> Option<Trouble> {
+        let _ = (image, container);
+        None
+    }
+
+    /// Returns what makes it uncertain what a process sees of an object of the container's side that is as the
+    /// image has it, when nothing but this one is looked at.
+    fn doubt_alone(&mut self, container: &Self::Node) -> Option<Trouble> {
+        let _ = container;
+        None
+    }
+
     /// Compares two regular files of equal size.
     ///
     /// # Errors

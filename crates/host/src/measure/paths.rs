@@ -105,6 +105,10 @@ fn check_one<P: Pair>(compare: &mut Comparison<'_, P>, path: &RootPath) -> Resul
 fn reach<P: Pair>(compare: &mut Comparison<'_, P>, level: &Level<P>) -> Result<(), Trouble> {
     match (&level.image, &level.container) {
         (Some(image), Some(container)) => {
+            if let Some(doubt) = compare.pair.doubt_alone(container) {
+                let gap = Gap::new(level.path.as_bytes(), doubt.0);
+                compare.recorder.gap(gap);
+            }
             if !compare.pair.proven_same(image, container) {
                 compare.both(&level.path, image, container);
             }

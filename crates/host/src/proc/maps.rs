@@ -1,9 +1,9 @@
-//! Executable memory of a process (`/proc/PID/maps`, proc_pid_maps(5)).
+//! Memory of a process that it can execute, or write to files by (`/proc/PID/maps`, proc_pid_maps(5)).
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read as _};
 
-/// A mapping of a file that the process can execute.
+/// A mapping of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mapping {
     /// Its range of addresses, which is its name in `/proc/PID/map_files`.
@@ -23,6 +23,20 @@ const BYTES_MAX: u64 = 512 << 20;
 /// # Errors
 /// Those of opening and reading; `InvalidData` beyond the limits.
 pub(crate) fn executable(pid: u32) -> std::io::Result<Vec<Mapping>> {
+    all(pid, parse)
+}
+
+/// Returns the mappings of a process by which it writes to files, each file once.
+///
+/// # Errors
+/// Those of [`executable`].
+pub(crate) fn written_by(pid: u32) -> std::io::Result<Vec<Mapping>> {
+    all(pid, |line| {
+        parse_with(line, |p| p.get(1) == Some(&b'w') && p.get(3) == Some(&b's'))
+    })
+}
+
+fn all(pid: u32, parse: impl Fn(&[u8]) -> Option<Mapping>) -> std::io::Result<Vec<Mapping>> {
     let file = std::fs::File::open(format!("/proc/{pid}/maps"))?;
     let mut reader = BufReader::new(file.take(BYTES_MAX));
     let mut mappings: Vec<Mapping> = Vec::new();
@@ -55,6 +69,11 @@ pub(crate) fn executable(pid: u32) -> std::io::Result<Vec<Mapping>> {
 
 /// Returns the mapping of a line, when it is executable and of a file.
 pub(super) fn parse(line: &[u8]) -> Option<Mapping> {
+    parse_with(line, |permissions| permissions.get(2) == Some(&b'x'))
+}
+
+/// Returns the mapping of a line, when it is of a file and its permissions are `wanted`.
+fn parse_with(line: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<Mapping> {
     let mut fields = line.splitn(4, |b| *b == b' ');
     let (range, permissions, _offset, file) = (
         fields.next()?,
@@ -64,7 +83,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Mapping> {
     );
     // Memory that belongs to no file has the inode number 0.
     let inode = file.split(|b| *b == b' ').nth(1)?;
-    if permissions.get(2) != Some(&b'x') || inode == b"0" {
+    if !wanted(permissions) || inode == b"0" {
         return None;
     }
     Some(Mapping {

@@ -9,3 +9,4 @@ pub(crate) mod maps;
 pub mod mountinfo;
 pub(crate) mod root;
 pub(crate) mod table;
+pub(crate) mod writers;

@@ -24,6 +24,15 @@ pub struct Mount {
     pub super_options: Bytes,
 }
 
+impl Mount {
+    /// Whether the program fuse-overlayfs answers for it, or one that says that it is that: nothing but the
+    /// name tells.
+    #[must_use]
+    pub fn is_fuse_overlay(&self) -> bool {
+        self.fs_type.as_bytes() == b"fuse.fuse-overlayfs"
+    }
+}
+
 /// Parses a mountinfo file. Lines that are not of its form are left out.
 #[must_use]
 pub fn parse(text: &[u8]) -> Vec<Mount> {

@@ -101,6 +101,38 @@ pub(crate) fn of_ancestors(pid: u32) -> Vec<(Dir, PathBuf)> {
     found
 }
 
+/// Returns what this process has mounted, and then what the ancestors of a process have in other mount
+/// namespaces than its own. What cannot be read is left out.
+pub(crate) fn mounts_of_ancestors(pid: u32) -> Vec<Vec<Mount>> {
+    let namespace = |process: &str| {
+        let link = format!("/proc/{process}/ns/mnt");
+        Some(
+            rustix::fs::readlinkat(rustix::fs::CWD, link, Vec::new())
+                .ok()?
+                .into_bytes(),
+        )
+    };
+    let mut seen: HashSet<Vec<u8>> = namespace(&pid.to_string()).into_iter().collect();
+    let mut ancestors = vec!["self".to_owned()];
+    let mut process = pid;
+    for _ in 0..ANCESTORS_MAX {
+        let Some(parent) = parent(process).filter(|parent| *parent > 0) else {
+            break;
+        };
+        process = parent;
+        ancestors.push(process.to_string());
+    }
+    let mut mounts = Vec::new();
+    for process in ancestors {
+        if namespace(&process).is_some_and(|its| seen.insert(its))
+            && let Ok(text) = read_small_bytes(format!("/proc/{process}/mountinfo"))
+        {
+            mounts.push(mountinfo::parse(&text));
+        }
+    }
+    mounts
+}
+
 fn parent(pid: u32) -> Option<u32> {
     parent_in(&read_small_bytes(format!("/proc/{pid}/stat")).ok()?)
 }

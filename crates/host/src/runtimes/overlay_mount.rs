@@ -31,12 +31,26 @@ pub struct OverlayMount {
     reached: RefCell<Option<OverlayStack>>,
 }
 
+/// An overlay that was found by its mount point.
+#[derive(Debug)]
+pub(super) enum At {
+    /// The kernel mounted it.
+    Kernel(Box<OverlayMount>),
+    /// A program did (fuse-overlayfs), and only a runtime knows its layers.
+    Program {
+        /// What it is, for people.
+        shown: String,
+        /// Its device number.
+        device: Bytes,
+    },
+}
+
 impl OverlayMount {
     /// Finds the overlay that is mounted at `mount_point`, the topmost one if there are several.
     ///
     /// # Errors
     /// [`RuntimeError::Unavailable`] when there is none, or the list of mounts cannot be read.
-    pub fn at(mount_point: &Path) -> Result<Self, RuntimeError> {
+    pub(super) fn at(mount_point: &Path) -> Result<At, RuntimeError> {
         let given = escape(mount_point.as_os_str().as_bytes()).into_owned();
         let unavailable = |why: String| RuntimeError::Unavailable(why);
         let resolved =
@@ -49,12 +63,19 @@ impl OverlayMount {
         let mount = mountinfo::parse(&text)
             .into_iter()
             .rfind(|mount| mount.mount_point.as_bytes() == resolved.as_os_str().as_bytes())
-            .filter(|mount| mount.fs_type.as_bytes() == b"overlay")
+            .filter(|mount| mount.fs_type.as_bytes() == b"overlay" || mount.is_fuse_overlay())
             .ok_or_else(|| {
                 unavailable(format!(
                     "no overlay is mounted at {given}: /proc/self/mountinfo lists those that are"
                 ))
             })?;
+        if mount.is_fuse_overlay() {
+            let path = escape(resolved.as_os_str().as_bytes());
+            return Ok(At::Program {
+                shown: format!("the overlay at {path}"),
+                device: mount.device,
+            });
+        }
         let merged = Dir::look(&resolved)
             .map_err(|errno| unavailable(format!("{given}: {}", std::io::Error::from(errno))))?;
         let path = escape(resolved.as_os_str().as_bytes()).into_owned();
@@ -70,13 +91,13 @@ impl OverlayMount {
             roots: vec![Root::Own],
             foreign: false,
         };
-        Ok(Self {
+        Ok(At::Kernel(Box::new(Self {
             container,
             shown,
             device: mount.device,
             mounted: Arc::new(mounted),
             reached: RefCell::default(),
-        })
+        })))
     }
 
     /// Takes an overlay that is the root of `container`, which may have mounted it itself: its entry in a

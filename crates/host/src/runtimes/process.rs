@@ -109,12 +109,21 @@ impl Process {
                 "{shown} is {} of a Btrfs subvolume, not a subvolume of its own: nothing tells what it was made of: name the two trees, tree:IMAGE:/proc/{pid}/root",
                 root.mount.root
             ))),
+            _ if root.mount.is_fuse_overlay() => Err(of_a_program(&shown)),
             _ => Err(RuntimeError::Unavailable(format!(
                 "{shown} is a directory on {}, which keeps nothing to compare it by: name the two trees, tree:IMAGE:/proc/{pid}/root",
                 root.mount.fs_type
             ))),
         }
     }
+}
+
+/// Why nothing can be told of an overlay that fuse-overlayfs mounted and no runtime knows: the mount does not
+/// tell its layers, and what the program was started with says what it was to do, not what it does.
+pub(super) fn of_a_program(shown: &str) -> RuntimeError {
+    RuntimeError::Unavailable(format!(
+        "{shown} is mounted by a program (fuse-overlayfs), whose mount does not tell its layers, and no store that was found has it: name its store with --data-root, or two trees, tree:IMAGE:CONTAINER"
+    ))
 }
 
 /// A container that no runtime knows.

@@ -114,8 +114,9 @@ pub(super) fn find(known: &[Container]) -> (Vec<Rc<OverlayMount>>, Vec<Gap>) {
     (found, gaps)
 }
 
+/// Whether a mount is an overlay; of one that a program mounted it is told that nothing can be told.
 fn is_overlay(mount: &crate::proc::mountinfo::Mount) -> bool {
-    mount.fs_type.as_bytes() == b"overlay"
+    mount.fs_type.as_bytes() == b"overlay" || mount.is_fuse_overlay()
 }
 
 /// Returns the device numbers of the overlays that known containers run on, and the host itself.

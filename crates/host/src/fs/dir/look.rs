@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 
 use super::{BENEATH, Dir, OPEN_DIR};
 use crate::fs::{Stat, stat_fd};
@@ -99,7 +99,8 @@ impl Dir {
     }
 }
 
-/// Which directory of which mount something is: two roots with the same one show the same tree.
+/// Which directory of which mount something is: two roots with the same one show the same tree. The inode is
+/// 0 where the kernel does not tell it: then any two directories of one mount are taken for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     device: (u32, u32),
@@ -124,12 +125,22 @@ pub fn known_identity(path: &Path) -> Result<Identity> {
     identity_at(rustix::fs::CWD, path, AtFlags::empty())
 }
 
-fn identity_at(dir: impl AsFd, path: impl rustix::path::Arg, flags: AtFlags) -> Result<Identity> {
+fn identity_at(
+    dir: impl AsFd,
+    path: impl rustix::path::Arg + Copy,
+    flags: AtFlags,
+) -> Result<Identity> {
     let flags = flags | AtFlags::STATX_DONT_SYNC;
-    let stat = rustix::fs::statx(dir, path, flags, StatxFlags::INO | StatxFlags::MNT_ID)?;
+    let look = |mask| rustix::fs::statx(&dir, path, flags, mask);
+    let (stat, inode) = match look(StatxFlags::INO | StatxFlags::MNT_ID) {
+        // Of a user's file system in a program the kernel tells others where it is, and that when nothing is
+        // asked (`fuse_getattr` in `fs/fuse/dir.c`).
+        Err(Errno::ACCESS) => (look(StatxFlags::empty())?, 0),
+        stat => stat.map(|stat| (stat, stat.stx_ino))?,
+    };
     Ok(Identity {
         device: (stat.stx_dev_major, stat.stx_dev_minor),
-        inode: stat.stx_ino,
+        inode,
         mount: stat.stx_mnt_id,
     })
 }

@@ -16,7 +16,7 @@ use crate::measure::Trouble;
 const WHITEOUT: &[u8] = b".wh.";
 
 /// The member that makes its directory opaque.
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 
 impl Check<'_> {
     /// Holds a member against what is on disk.
@@ -30,7 +30,16 @@ impl Check<'_> {
     ) -> std::io::Result<()> {
         let name = member.path.components().last().unwrap_or_default();
         let parent = member.path.parent().unwrap_or_else(RootPath::root);
+        // In a store of fuse-overlayfs such a member lies there as a file of its own.
+        let is_there =
+            self.tree.is_of_fuse() && name.starts_with(WHITEOUT) && self.is_there(&member);
         match name.strip_prefix(WHITEOUT) {
+            Some(_) if is_there => {
+                self.tell(member.path.clone());
+                if name == OPAQUE {
+                    self.opaque.insert(parent);
+                }
+            }
             _ if name == OPAQUE => {
                 self.opaque.insert(parent);
             }
@@ -68,6 +77,18 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether something lies at the very path of a member.
+    fn is_there(&mut self, member: &Member) -> bool {
+        match self.tree.look(&member.path) {
+            Ok(object) => object.is_some(),
+            Err(trouble) => {
+                let gap = Gap::new(member.path.as_bytes(), trouble.0);
+                self.recorder.gap(gap);
+                false
+            }
+        }
     }
 
     /// Looks for the mark that stands for a path that the layer takes away.

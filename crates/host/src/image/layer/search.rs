@@ -2,6 +2,7 @@
 
 use plimsoll_core::model::{Aspect, Change, ChangeKind, FileType, Gap, RootPath};
 
+use super::members::OPAQUE;
 use super::{Below, Check, LIMITS, bare};
 use crate::fs::Stat;
 use crate::image::tree::Object;
@@ -165,6 +166,9 @@ impl Check<'_> {
                 return Ok(false);
             };
             for below in below {
+                if below.is_gone(path)? {
+                    return Ok(false);
+                }
                 match below.look(path)? {
                     None => {}
                     Some(object) if object.is_whiteout() => return Ok(false),
@@ -177,7 +181,9 @@ impl Check<'_> {
             (true, true) | (false, false) => true,
             (true, false) | (false, true) => !hides()?,
         };
-        if !agrees {
+        if !agrees && should && self.tree.is_of_fuse() {
+            self.record(bare(&path.join(OPAQUE), ChangeKind::Deleted));
+        } else if !agrees {
             let mut change = bare(path, ChangeKind::Changed);
             change.aspects.insert(Aspect::Xattr);
             change.xattrs.push(b"trusted.overlay.opaque"[..].into());

@@ -14,7 +14,7 @@ use plimsoll_core::model::escape;
 use rustix::io::Errno;
 
 use self::proof::{Evidence, Proof};
-use super::{Layer, MarkNamespace, OverlayStack, index};
+use super::{Held, Layer, MarkNamespace, OverlayStack, index};
 use crate::fs::Dir;
 use crate::proc::mountinfo::OverlayMount;
 
@@ -104,6 +104,10 @@ impl Mounted {
     /// # Errors
     /// [`ReachError::Other`] for a layer that is not.
     pub fn agrees(&self, stack: &OverlayStack) -> Result<(), ReachError> {
+        if stack.marks.is_fuse() {
+            let path = stack.upper.path.as_os_str().as_bytes();
+            return Err(ReachError::Other(shown(path)));
+        }
         self.verify(stack, None, false)
     }
 
@@ -180,6 +184,7 @@ impl Mounted {
                 true => MarkNamespace::User,
                 false => MarkNamespace::Trusted,
             },
+            held: Held::default(),
         };
         if self.foreign {
             let lowers = stack.image.iter().map(AsRef::as_ref);

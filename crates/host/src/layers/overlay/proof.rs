@@ -115,11 +115,17 @@ impl<'p> Proof<'p> {
         }
     }
 
+    /// Returns the name of a mark. A stack with those of fuse-overlayfs is none that the kernel mounted, and
+    /// is not held against a mount of its.
+    fn mark(&self, mark: &[u8]) -> Vec<u8> {
+        [self.stack.marks.prefix().unwrap_or_default(), mark].concat()
+    }
+
     /// Whether the id of the mounted file system is the one that the upper directory keeps (`uuid=on`,
     /// since Linux 6.6); `None` where that cannot be known.
     fn same_uuid(&self, upper: &Dir) -> Option<bool> {
         let mut buffer = Vec::new();
-        let name = [self.stack.marks.prefix(), b"uuid"].concat();
+        let name = self.mark(b"uuid");
         let uuid = upper.xattr(b"", &name, &mut buffer).ok()??;
         let (low, high) = uuid.split_at_checked(8)?;
         let [low, high] = [low, high].map(|half| half.try_into().map(u64::from_le_bytes));
@@ -217,7 +223,7 @@ impl<'p> Proof<'p> {
 
     fn is_harmless(&self, path: &[u8]) -> bool {
         let mut buffer = Vec::new();
-        let origin = [self.stack.marks.prefix(), b"origin"].concat();
+        let origin = self.mark(b"origin");
         let mut here: Option<Dir> = None;
         for name in path.split(|b| *b == b'/') {
             let dir = here.as_ref().unwrap_or(&self.stack.upper.dir);
@@ -254,7 +260,7 @@ impl<'p> Proof<'p> {
                 Ok(stat) => stat,
             };
             for mark in [&b"opaque"[..], b"redirect"] {
-                let mark = [self.stack.marks.prefix(), mark].concat();
+                let mark = self.mark(mark);
                 if !matches!(dir.xattr(name, &mark, &mut buffer), Ok(None)) {
                     return false;
                 }

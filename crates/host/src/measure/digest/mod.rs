@@ -95,6 +95,14 @@ impl<P: Readable> Pair for DigestPair<P> {
         self.trees.xattrs(side, node)
     }
 
+    fn doubt(&mut self, image: Option<&P::Node>, container: &P::Node) -> Option<Trouble> {
+        self.trees.doubt(image, container)
+    }
+
+    fn doubt_alone(&mut self, container: &P::Node) -> Option<Trouble> {
+        self.trees.doubt_alone(container)
+    }
+
     fn same_content(&mut self, image: &P::Node, container: &P::Node) -> Result<Content, Trouble> {
         let (image, _) = self.trees.open(Side::Image, image)?;
         let (container, _) = self.trees.open(Side::Container, container)?;

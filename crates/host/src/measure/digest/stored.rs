@@ -311,6 +311,20 @@ impl<P: Readable> Pair for BaselinePair<P> {
         }
     }
 
+    fn doubt(&mut self, _: Option<&Self::Node>, container: &Self::Node) -> Option<Trouble> {
+        match container {
+            Node::Stored(_) => None,
+            Node::Live(node) => self.tree.doubt(None, node),
+        }
+    }
+
+    fn doubt_alone(&mut self, container: &Self::Node) -> Option<Trouble> {
+        match container {
+            Node::Stored(_) => None,
+            Node::Live(node) => self.tree.doubt_alone(node),
+        }
+    }
+
     fn same_content(
         &mut self,
         image: &Self::Node,

@@ -11,6 +11,7 @@ use plimsoll_core::model::FileType;
 use plimsoll_syscall::fiemap::{BATCH, EXTENT_LAST, Extent};
 
 use super::content::all_same;
+use super::fuse::{self, Entry};
 use super::index::inode_of;
 use super::marks::{Marks, shown};
 use crate::layers::MarkNamespace;
@@ -21,7 +22,7 @@ pub fn overlay_marks(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();
     let namespace = [MarkNamespace::Trusted, MarkNamespace::User][usize::from(mode & 1)];
-    let prefix = namespace.prefix();
+    let prefix = namespace.prefix().unwrap();
     let file_type =
         [FileType::File, FileType::Directory, FileType::Symlink][usize::from(mode >> 1) % 3];
     let size = u64::from(mode >> 7);
@@ -31,6 +32,8 @@ pub fn overlay_marks(data: &[u8]) {
         // To save the fuzzer the trouble of spelling it.
         if let Some(mark) = name.strip_prefix(b"@") {
             name = [prefix, mark].concat();
+        } else if let Some(mark) = name.strip_prefix(b"#") {
+            name = [b"user.fuseoverlayfs.", mark].concat();
         }
         let length = usize::from(input.u8());
         let value = input.take(length).to_vec();
@@ -78,6 +81,8 @@ pub fn overlay_marks(data: &[u8]) {
         }
     }
 
+    fuse_marks(&attributes, &names, file_type, mode & 0x40 != 0);
+
     // Where marks have no meaning, every attribute shows as it is.
     assert!(
         attributes
@@ -88,7 +93,7 @@ pub fn overlay_marks(data: &[u8]) {
     for name in attributes.keys() {
         let own = name.starts_with(prefix);
         let escaped = name.starts_with(&[prefix, b"overlay."].concat());
-        let shown = shown(Some(prefix), name);
+        let shown = shown(Some(namespace), name);
         assert_eq!(shown.is_some(), !own || escaped);
         if let Some(shown) = shown {
             // What a process sets is stored under the name that it is shown by, or with one more
@@ -99,6 +104,59 @@ pub fn overlay_marks(data: &[u8]) {
             };
             assert_eq!(&stored, name);
             assert!(seen.insert(shown, name).is_none());
+        }
+    }
+}
+
+/// Marks of fuse-overlayfs mean what it takes them for (`is_directory_opaque`, `can_access_xattr` in its
+/// `main.c`), and no process in the container sees one.
+fn fuse_marks(
+    attributes: &BTreeMap<Vec<u8>, Vec<u8>>,
+    names: &[u8],
+    file_type: FileType,
+    trusted: bool,
+) {
+    let value = |name: &[u8]| Ok(attributes.get(name).cloned());
+    let is_directory = file_type == FileType::Directory;
+    let mut opaque = None;
+    for name in [
+        &b"user.fuseoverlayfs."[..],
+        b"user.overlay.",
+        b"trusted.overlay.",
+    ] {
+        let seen = trusted || !name.starts_with(b"trusted.");
+        let value = attributes.get(&[name, b"opaque"].concat());
+        opaque = value.filter(|_| seen && is_directory).or(opaque);
+    }
+    match fuse::decode(names, file_type, trusted, value) {
+        Ok(decoded) => {
+            assert_eq!(decoded.opaque, opaque.map(|value| value[0] == b'y'));
+            if let Some(origin) = decoded.origin {
+                let stored = &attributes[&b"user.fuseoverlayfs.origin"[..]];
+                assert!(stored.starts_with(&origin) && stored.len() - origin.len() <= 1);
+            }
+        }
+        Err(trouble) => {
+            assert!(opaque.is_some_and(|value| value.is_empty() || value.len() > 16));
+            says_plainly(&trouble.0);
+        }
+    }
+    for name in attributes.keys() {
+        let hidden = [
+            &b"user.fuseoverlayfs."[..],
+            b"user.overlay.",
+            b"trusted.overlay.",
+        ];
+        let shown = shown(Some(MarkNamespace::Fuse { trusted }), name);
+        assert!(shown.as_ref().is_none_or(|shown| shown == name));
+        let is_hidden = hidden.iter().any(|prefix| name.starts_with(prefix));
+        let is_trusted = !trusted && name.starts_with(b"trusted.");
+        assert_eq!(shown.is_none(), is_hidden || is_trusted);
+        // As a name of a file.
+        match Entry::of(name) {
+            Entry::Named(of) => assert!(of == name && !name.starts_with(b".wh.")),
+            Entry::Gone(of) => assert!(!of.is_empty() && [b".wh.", of].concat() == *name),
+            Entry::Hidden => assert!(name.starts_with(b".wh.")),
         }
     }
 }

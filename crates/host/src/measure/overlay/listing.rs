@@ -1,5 +1,8 @@
 //! The names in a merged directory.
 
+use rustix::io::Errno;
+
+use super::fuse::{self, Entry};
 use super::node::Part;
 use super::{OverlayPair, UPPER};
 use crate::measure::{Names, Trouble};
@@ -92,20 +95,18 @@ impl OverlayPair<'_> {
         }
         cursor.portions += 1;
         let mut reader = part.dir.reader(cursor.offset)?;
+        let is_fuse = self.marks.are_fuse();
         loop {
             let mut trouble = None;
             let more = reader.next_portion(|name| {
-                let known = above.iter().any(|above| match above.dir.stat(name) {
-                    Ok(_) => true,
-                    Err(rustix::io::Errno::NOENT) => false,
-                    Err(errno) => {
-                        trouble = Some(Trouble::from(errno));
-                        false
-                    }
-                });
+                let told = match is_fuse {
+                    true => told_by_fuse(part, above, name),
+                    false => is_in_any(above, name).map(|known| [None, (!known).then_some(name)]),
+                };
                 self.entries_read += 1;
-                if !known {
-                    out.push(name);
+                match told {
+                    Ok(names) => names.into_iter().flatten().for_each(|name| out.push(name)),
+                    Err(of_this) => trouble = Some(of_this),
                 }
             })?;
             if let Some(trouble) = trouble {
@@ -117,4 +118,44 @@ impl OverlayPair<'_> {
             }
         }
     }
+}
+
+/// Whether one of the directories has an entry of this name.
+fn is_in_any(parts: &[&Part], name: &[u8]) -> Result<bool, Trouble> {
+    for part in parts {
+        match part.dir.stat(name) {
+            Ok(_) => return Ok(true),
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the names by which an entry of a directory of fuse-overlayfs is told, unless one of the directories
+/// `above` it told them already: itself, or what it says is gone. One of the container's own layer that only
+/// looks like a mark is told as well.
+///
+/// A name that stands beside the mark that it is gone is told once.
+fn told_by_fuse<'n>(
+    part: &Part,
+    above: &[&Part],
+    name: &'n [u8],
+) -> Result<[Option<&'n [u8]>; 2], Trouble> {
+    let entry = Entry::of(name);
+    let is_made_up = || match part.dir.stat(name) {
+        Ok(stat) => Ok(!fuse::is_of_program(name, &stat)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(Trouble::from(errno)),
+    };
+    let is_named = matches!(entry, Entry::Named(_));
+    let made_up = (part.layer == UPPER && !is_named && is_made_up()?).then_some(name);
+    let (name, beside) = match entry {
+        Entry::Hidden => return Ok([made_up, None]),
+        Entry::Named(name) => (name, false),
+        Entry::Gone(name) => (name, is_in_any(&[part], name)?),
+    };
+    let mark = [fuse::MARK, name].concat();
+    let known = beside || is_in_any(above, name)? || is_in_any(above, &mark)?;
+    Ok([made_up, (!known).then_some(name)])
 }

@@ -3,6 +3,7 @@
 use plimsoll_core::model::{Bytes, FileType};
 use rustix::io::Errno;
 
+use super::fuse;
 use crate::fs::{Dir, Stat};
 use crate::layers::MarkNamespace;
 use crate::measure::Trouble;
@@ -27,6 +28,10 @@ pub(crate) struct Marks {
     /// The inode flags that cannot be set on the copy itself (`protattr`).
     pub(super) immutable: bool,
     pub(super) append_only: bool,
+    /// What fuse-overlayfs notes with a copy: the path of the original in the layers beneath.
+    pub(super) origin: Option<Box<[u8]>>,
+    /// Whether an attribute of fuse-overlayfs says that it is not opaque.
+    pub(super) denied: bool,
 }
 
 impl Marks {
@@ -87,7 +92,11 @@ fn redirect(value: Vec<u8>) -> Result<Box<[u8]>, Trouble> {
 }
 
 /// Returns the name by which a process in the container sees an attribute; `None` for a mark.
-pub(super) fn shown(prefix: Option<&[u8]>, attribute: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn shown(namespace: Option<MarkNamespace>, attribute: &[u8]) -> Option<Vec<u8>> {
+    if let Some(MarkNamespace::Fuse { trusted }) = namespace {
+        return fuse::is_shown(attribute, trusted).then(|| attribute.to_vec());
+    }
+    let prefix = namespace.and_then(MarkNamespace::prefix);
     match prefix.and_then(|prefix| Some((prefix, attribute.strip_prefix(prefix)?))) {
         Some((prefix, mark)) => {
             let escaped = mark.strip_prefix(b"overlay.")?;
@@ -138,16 +147,44 @@ impl MarkReader {
             }
             Err(errno) => return Err(errno.into()),
         };
-        let marks = match self.namespace.map(MarkNamespace::prefix) {
+        let is = (stat.file_type, stat.size);
+        let namespace = self.namespace;
+        let value = |attribute: &[u8]| self.value(dir, name, attribute);
+        let marks = match namespace {
             None => Marks::default(),
-            Some(prefix) => {
-                let is = (stat.file_type, stat.size);
-                Marks::decode(prefix, &names, is, |attribute| {
-                    self.value(dir, name, attribute)
-                })?
+            Some(MarkNamespace::Fuse { trusted }) => {
+                let decoded = fuse::decode(&names, stat.file_type, trusted, value)?;
+                let opaque = match decoded.opaque {
+                    Some(opaque) => opaque,
+                    None => stat.file_type == FileType::Directory && fuse::has_opaque(dir, name)?,
+                };
+                Marks {
+                    opaque,
+                    origin: decoded.origin,
+                    denied: decoded.opaque == Some(false),
+                    ..Marks::default()
+                }
+            }
+            Some(kernel) => {
+                let prefix = kernel.prefix().unwrap_or_default();
+                Marks::decode(prefix, &names, is, value)?
             }
         };
         Ok(Marks { names, ..marks })
+    }
+
+    /// Whether the marks are those of fuse-overlayfs.
+    pub(crate) fn are_fuse(&self) -> bool {
+        self.namespace.is_some_and(MarkNamespace::is_fuse)
+    }
+
+    /// Whether a directory of a layer says, by a file beside it, that a name is gone: what this layer has
+    /// by that name, and what those beneath it have.
+    pub(crate) fn hides(&self, dir: &Dir, name: &[u8]) -> Result<bool, Trouble> {
+        match self.are_fuse() {
+            true => fuse::hides(dir, name),
+            false => Ok(false),
+        }
     }
 
     /// Returns the attributes that a process in the container sees, sorted by name.
@@ -165,8 +202,7 @@ impl MarkReader {
             if attribute.starts_with(XFS_ACL_TWINS) {
                 continue;
             }
-            let prefix = self.namespace.map(MarkNamespace::prefix);
-            let Some(shown) = shown(prefix, attribute) else {
+            let Some(shown) = shown(self.namespace, attribute) else {
                 continue;
             };
             // One that vanished since it was listed was removed: that is its state now.
@@ -187,7 +223,7 @@ impl MarkReader {
         marks: &Marks,
     ) -> Result<Vec<(Bytes, Bytes)>, Trouble> {
         let mut leading = Vec::new();
-        let Some(prefix) = self.namespace.map(MarkNamespace::prefix) else {
+        let Some(prefix) = self.namespace.and_then(MarkNamespace::prefix) else {
             return Ok(leading);
         };
         for attribute in split(&marks.names) {
@@ -215,6 +251,6 @@ impl MarkReader {
     }
 }
 
-fn split(names: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn split(names: &[u8]) -> impl Iterator<Item = &[u8]> {
     names.split(|b| *b == 0).filter(|name| !name.is_empty())
 }

@@ -8,6 +8,7 @@
 
 mod again;
 mod content;
+pub(crate) mod fuse;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod index;
@@ -32,7 +33,7 @@ use self::readers::Readers;
 use super::digest::Readable;
 use super::{Confirm, Content, Listing, Names, Pair, Settled, Side, Trouble};
 use crate::fs::{Dir, Stat};
-use crate::layers::{Layer, MarkNamespace, OverlayStack, PlainStack};
+use crate::layers::{Held, Layer, MarkNamespace, OverlayStack, PlainStack};
 
 /// Layer number of the writable layer; the lowers follow, the top one first.
 const UPPER: usize = 0;
@@ -52,6 +53,8 @@ pub struct OverlayPair<'s> {
     marks: MarkReader,
     index: Index,
     readers: Readers,
+    /// Files of the upper layer that more may have been written to than lies there.
+    held: Option<&'s Held>,
     /// Whether the upper layer is one that no process writes to, so that it stands still.
     at_rest: bool,
     /// Whether every name has to be looked at, because the index or the caller says so.
@@ -79,6 +82,7 @@ impl<'s> OverlayPair<'s> {
             Some(stack.marks),
             confirm,
         );
+        pair.held = Some(&stack.held);
         if let Some(index) = &stack.index {
             pair.index = Index::read(index)?;
             pair.exhaustive = !pair.index.is_empty();
@@ -146,6 +150,7 @@ impl<'s> OverlayPair<'s> {
             stacked: true,
             marks: MarkReader::new(marks),
             index: Index::default(),
+            held: None,
             at_rest: false,
             exhaustive: false,
             roots: Vec::new(),
@@ -174,6 +179,11 @@ impl<'s> OverlayPair<'s> {
             });
         }
         Ok(roots)
+    }
+
+    /// Whether more may have been written to a file than lies in its layer.
+    fn is_held(&self, leaf: &Leaf) -> bool {
+        leaf.layer == UPPER && self.held.is_some_and(|held| held.has(&leaf.stat))
     }
 
     fn part(&mut self, layer: usize, dir: Dir) -> Result<Part, Trouble> {
@@ -252,6 +262,9 @@ impl Pair for OverlayPair<'_> {
             return self.find(parts, name, *shifted);
         }
         let found = self.find(parts, name, *shifted)?;
+        if found.is_none() && self.marks.are_fuse() {
+            self.require_of_program(parts, name)?;
+        }
         if let Some(Node::Leaf(leaf)) = &found
             && leaf.layer != UPPER
             && let Some((dir, name)) = self.index.entry_of(&leaf.stat)
@@ -329,10 +342,32 @@ impl Pair for OverlayPair<'_> {
         }
     }
 
+    fn doubt(&mut self, image: Option<&Node>, container: &Node) -> Option<Trouble> {
+        match self.marks.are_fuse() {
+            true => self.doubt_of_fuse(image, container).unwrap_or_else(Some),
+            false => None,
+        }
+    }
+
+    fn doubt_alone(&mut self, container: &Node) -> Option<Trouble> {
+        match (container, self.marks.are_fuse()) {
+            (Node::Leaf(leaf), true) => fuse::doubt_alone(leaf),
+            _ => None,
+        }
+    }
+
     fn same_content(&mut self, image: &Node, container: &Node) -> Result<Content, Trouble> {
-        let (content, bytes_read) = self.readers.compare(leaf(image)?, leaf(container)?)?;
+        let (image, container) = (leaf(image)?, leaf(container)?);
+        let held = self.is_held(container);
+        let (content, bytes_read) = match held {
+            true => self.readers.compare_alone(image, container)?,
+            false => self.readers.compare(image, container)?,
+        };
         self.bytes_read += bytes_read;
-        Ok(content)
+        match content {
+            Content::Same if held => Err(kept_back()),
+            content => Ok(content),
+        }
     }
 
     fn settle(&mut self, all: bool) -> Option<Settled<Node>> {
@@ -376,9 +411,21 @@ impl Pair for OverlayPair<'_> {
 }
 
 impl Readable for OverlayPair<'_> {
-    fn open(&self, _: Side, node: &Node) -> Result<(OwnedFd, Stat), Trouble> {
-        content::open(leaf(node)?.data())
+    fn open(&self, side: Side, node: &Node) -> Result<(OwnedFd, Stat), Trouble> {
+        let leaf = leaf(node)?;
+        match side == Side::Container && self.is_held(leaf) {
+            true => Err(kept_back()),
+            false => content::open(leaf.data()),
+        }
     }
+}
+
+/// Why the content of a file is not known.
+fn kept_back() -> Trouble {
+    Trouble(
+        "a process of the container has it open for writing, or another file by a name that is not known: what it wrote last may not lie in its layer yet"
+            .into(),
+    )
 }
 
 /// Returns the leaf that a file is.

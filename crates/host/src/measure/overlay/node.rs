@@ -108,6 +108,9 @@ impl OverlayPair<'_> {
         name: &[u8],
         shifted: bool,
     ) -> Result<Option<Node>, Trouble> {
+        if self.marks.are_fuse() && name.starts_with(super::fuse::MARK) {
+            return Ok(None);
+        }
         let mut dirs: Vec<Part> = Vec::new();
         let mut copy: Option<Leaf> = None;
         let parent_shifted = shifted;
@@ -150,6 +153,9 @@ impl OverlayPair<'_> {
                     }
                 }
             };
+            if self.marks.hides(&parent, &name)? {
+                break;
+            }
             let stat = match parent.stat(&name) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT | Errno::NAMETOOLONG) => continue,

@@ -72,6 +72,15 @@ impl Readers {
         self.threads = threads;
     }
 
+    /// Compares two files of equal size at once.
+    pub(super) fn compare_alone(
+        &mut self,
+        image: &Leaf,
+        container: &Leaf,
+    ) -> Result<(Content, u64), Trouble> {
+        self.own.compare(image.data(), container.data())
+    }
+
     /// Compares two files of equal size, or hands them over to be compared; returns how many bytes were
     /// read for it so far.
     pub(super) fn compare(
@@ -85,7 +94,7 @@ impl Readers {
             || self.confirm == Confirm::Never
             || self.restless.contains(&container.data_identity())
         {
-            return self.own.compare(image.data(), container.data());
+            return self.compare_alone(image, container);
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;

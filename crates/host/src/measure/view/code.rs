@@ -119,6 +119,7 @@ struct Search<'a> {
 }
 
 /// A file that is mapped, by what the kernel says of it now.
+#[derive(PartialEq, Eq)]
 struct File {
     /// Its name; for one that has none any more, with [`DELETED`].
     name: Vec<u8>,
@@ -130,8 +131,12 @@ impl File {
     /// Reads what a link of `/proc/PID` leads to. No file is opened.
     fn at(link: &str) -> std::io::Result<Self> {
         let name = rustix::fs::readlinkat(CWD, link, Vec::new())?.into_bytes();
-        let mask = StatxFlags::INO | StatxFlags::MNT_ID;
-        let stat = rustix::fs::statx(CWD, link, AtFlags::empty(), mask)?;
+        let look = |mask| rustix::fs::statx(CWD, link, AtFlags::STATX_DONT_SYNC, mask);
+        let stat = match look(StatxFlags::INO | StatxFlags::MNT_ID) {
+            // A user's file system in a program: where it is is all that others are told, when nothing is asked.
+            Err(Errno::ACCESS) => look(StatxFlags::empty())?,
+            stat => stat?,
+        };
         if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
             return Err(std::io::Error::other(
                 "this kernel does not tell the mount of a file",
@@ -152,7 +157,7 @@ impl Search<'_> {
         self.file(pid, &program, true);
         for mapping in maps::executable(pid)? {
             match File::at(&format!("/proc/{pid}/map_files/{}", mapping.range)) {
-                Ok(file) if file.inode == program.inode && file.mount == program.mount => {}
+                Ok(file) if file == program => {}
                 Ok(file) => self.file(pid, &file, false),
                 // It was unmapped meanwhile.
                 Err(e) if e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}

@@ -20,7 +20,7 @@ use crate::fs::Dir;
 use crate::layers::stored::{
     Beneath, Between, Blob, Form, LayerRoot, Reference, StoredImage, StoredLayer,
 };
-use crate::layers::{Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack};
+use crate::layers::{Held, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack};
 use crate::runtimes::RuntimeError;
 use crate::runtimes::image_manifest::Descriptor;
 
@@ -354,6 +354,7 @@ fn over(
             image: below.to_vec(),
             data_only: Vec::new(),
             marks: MarkNamespace::Trusted,
+            held: Held::default(),
         }),
         (_, Some(beneath)) => LayerStack::Plain(trees(beneath, files)),
         (_, None) => return Err(strange()),

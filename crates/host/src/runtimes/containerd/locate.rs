@@ -18,7 +18,7 @@ use super::store::{Chain, Image, Store, chain_id};
 use crate::fs::Dir;
 use crate::layers::btrfs::Subvolumes;
 use crate::layers::{
-    BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
+    BtrfsStack, Held, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
     Subvolume, index,
 };
 use crate::proc::life;
@@ -170,6 +170,7 @@ fn overlay(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> 
         image,
         data_only: Vec::new(),
         marks,
+        held: Held::default(),
     };
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),

@@ -14,7 +14,7 @@ use crate::fs::Dir;
 use crate::layers::btrfs::Subvolumes;
 use crate::layers::stored::{Beneath, Form};
 use crate::layers::{
-    BtrfsStack, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
+    BtrfsStack, Held, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
     Subvolume, index,
 };
 use crate::proc::life;
@@ -153,6 +153,7 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
         image,
         data_only: Vec::new(),
         marks,
+        held: Held::default(),
     };
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),

@@ -6,8 +6,8 @@ use plimsoll_core::model::Container;
 
 use super::{FindError, Found, Outcome, Search, asked};
 use crate::proc::root;
-use crate::runtimes::overlay_mount::OverlayMount;
-use crate::runtimes::process::Process;
+use crate::runtimes::overlay_mount::At;
+use crate::runtimes::process::{Process, of_a_program};
 use crate::runtimes::{RuntimeError, unclaimed};
 
 impl Search<'_> {
@@ -26,7 +26,16 @@ impl Search<'_> {
 
     /// Adds an overlay. Where its layers cannot be reached by their paths, the runtime whose container it
     /// is may know better; what that has is held against the mount as well.
-    pub(super) fn overlay(&mut self, overlay: OverlayMount) -> Result<(), FindError> {
+    pub(super) fn overlay(&mut self, at: At) -> Result<(), FindError> {
+        let overlay = match at {
+            At::Kernel(overlay) => *overlay,
+            At::Program { shown, device } => {
+                let is_its = |pid: u32| root::of(pid).is_ok_and(|root| root.mount.device == device);
+                let owner = self.owner(&is_its)?;
+                self.found.push(owner.ok_or_else(|| of_a_program(&shown))?);
+                return Ok(());
+            }
+        };
         if overlay.reach().is_err() {
             let is_its =
                 |pid: u32| root::of(pid).is_ok_and(|root| root.mount.device == *overlay.device());

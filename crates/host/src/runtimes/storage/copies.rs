@@ -8,7 +8,7 @@ use super::locate;
 use super::record;
 use super::store::Store;
 use crate::layers::stored::Copied;
-use crate::layers::{Layer, LayerStack, OverlayStack, PlainStack};
+use crate::layers::{Held, Layer, LayerStack, OverlayStack, PlainStack};
 
 /// Returns a copy in the container's place over what it is a copy of, and all beneath that, the next one
 /// first, with its owners seen as those of the image.
@@ -51,6 +51,7 @@ pub(super) fn stacks(
                 image: below.to_vec(),
                 data_only: Vec::new(),
                 marks,
+                held: Held::default(),
             }),
             shows_root: n == 0,
         };

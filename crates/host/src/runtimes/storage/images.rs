@@ -9,6 +9,7 @@ use plimsoll_core::model::{DiffId, Gap, Image, RuntimeKind};
 
 use super::chain::{self, Link};
 use super::copies;
+use super::fuse;
 use super::locate::{self, SUBVOLUMES};
 use super::manifests::Manifests;
 use super::record::ImageRecord;
@@ -220,9 +221,12 @@ fn image_layer(
     };
     match store.driver.as_str() {
         "overlay" => {
-            locate::by_the_kernel(store)?;
             let files = locate::layer(store, &named(link), "diff", owners)?;
-            Ok((files, Form::Own(locate::resting_marks(store)?)))
+            let marks = locate::resting_marks(store)?;
+            if marks.is_fuse() {
+                fuse::require_plain(&files)?;
+            }
+            Ok((files, Form::Own(marks)))
         }
         "btrfs" if link.home == 0 => {
             let anchor = locate::subvolumes(store)?;

@@ -8,12 +8,13 @@ use plimsoll_core::model::{ExpectedMount, Gap};
 use rustix::io::Errno;
 
 use super::chain::{Chain, Link};
+use super::fuse;
 use super::record::{self, ContainerRecord};
 use super::store::{Store, clause};
 use crate::fs::{Dir, Owners};
 use crate::layers::btrfs::Subvolumes;
 use crate::layers::{
-    BtrfsStack, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume, index,
+    BtrfsStack, Held, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume, index,
 };
 use crate::proc::life;
 use crate::proc::mountinfo::{Mount, OverlayMount};
@@ -60,7 +61,8 @@ pub(super) fn inconsistent(why: impl Into<String>) -> RuntimeError {
 
 fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     let Wanted { store, chain, .. } = wanted;
-    by_the_kernel(store)?;
+    let mut gaps = Vec::new();
+    let marks = marks(wanted, &mut gaps)?;
     let own = format!("overlay/{}", chain.own.name);
     let has = |path: String| store.graph.dir.has(path.as_bytes());
     if has(format!("{own}/diff1")) {
@@ -69,8 +71,11 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
                 .into(),
         ));
     }
-    let owners = owners(wanted)?.map(Arc::new);
-    let mut gaps = Vec::new();
+    // The program maps the container's own layer as it maps those of the image.
+    let owners = match marks.is_fuse() {
+        true => None,
+        false => owners(wanted)?.map(Arc::new),
+    };
     let mut image = Vec::new();
     for link in chain.stacked() {
         lowers(store, link, owners.as_ref(), &mut image)?;
@@ -92,23 +97,23 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && chain.image.is_empty() => {}
         Err(e) => gaps.push(Gap::new(lower.as_str(), clause(&e))),
     }
-    let mut marks = resting_marks(store)?;
-    if let Some(mounted) = mounted(wanted, &mut gaps) {
-        if mounted.fs_type.as_bytes() == b"overlay" {
-            let options = OverlayMount::decode(mounted.super_options.as_bytes());
-            marks = match options.userxattr {
-                true => MarkNamespace::User,
-                false => MarkNamespace::Trusted,
-            };
-            running(wanted, &options, &mut gaps);
-        } else {
-            gaps.push(not_the_driver(&mounted, "overlay"));
-        }
+    if marks.is_fuse() {
+        fuse::require_plain(&upper)?;
+        image
+            .iter()
+            .try_for_each(|layer| fuse::require_plain(layer))?;
     }
+    let held = match wanted.pid {
+        Some(pid) if marks.is_fuse() => fuse::held(&upper.dir, pid, wanted.record, &mut gaps),
+        _ => Held::default(),
+    };
     let work = format!("{own}/work");
     let index_path = format!("{work}/index");
-    let opened = store.graph.dir.open_beneath(index_path.as_bytes());
-    let index = index(opened)
+    let index = match marks.is_fuse() {
+        true => Ok(None),
+        false => index(store.graph.dir.open_beneath(index_path.as_bytes())),
+    };
+    let index = index
         .map_err(|errno| inconsistent(format!("{index_path}: {}", std::io::Error::from(errno))))?;
     if index.is_none() && !has(work.clone()) {
         return Err(inconsistent(format!("{work} is missing")));
@@ -124,44 +129,60 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
             image,
             data_only: Vec::new(),
             marks,
+            held,
         }),
         mounts,
         gaps,
     })
 }
 
-/// Returns which attributes carry the marks of a container that is not mounted. A user mounts with
+/// Returns which marks a container has: those of what it runs on, else of what would mount it.
+fn marks(wanted: &Wanted<'_>, gaps: &mut Vec<Gap>) -> Result<MarkNamespace, RuntimeError> {
+    let resting = resting_marks(wanted.store)?;
+    let Some(mounted) = mounted(wanted, gaps) else {
+        return Ok(resting);
+    };
+    if mounted.is_fuse_overlay() {
+        let own = wanted.chain.own.name.as_str();
+        gaps.extend(fuse::running(wanted.store, own, wanted.pid, &mounted));
+        return fuse_marks(wanted.store);
+    }
+    if mounted.fs_type.as_bytes() != b"overlay" {
+        gaps.push(not_the_driver(&mounted, "overlay"));
+        return Ok(resting);
+    }
+    let options = OverlayMount::decode(mounted.super_options.as_bytes());
+    running(wanted, &options, gaps);
+    Ok(match options.userxattr {
+        true => MarkNamespace::User,
+        false => MarkNamespace::Trusted,
+    })
+}
+
+/// Returns which marks a container has that is not mounted, and the layers of images. A user mounts with
 /// `userxattr` (overlay.go, `get`), and the driver's directory belongs to the one who mounts.
 pub(super) fn resting_marks(store: &Store) -> Result<MarkNamespace, RuntimeError> {
+    if fuse::mounts(store)? {
+        return fuse_marks(store);
+    }
+    Ok(match is_of_root(store)? {
+        true => MarkNamespace::Trusted,
+        false => MarkNamespace::User,
+    })
+}
+
+fn fuse_marks(store: &Store) -> Result<MarkNamespace, RuntimeError> {
+    let trusted = is_of_root(store)?;
+    Ok(MarkNamespace::Fuse { trusted })
+}
+
+/// Whether the directory of the driver is root's.
+fn is_of_root(store: &Store) -> Result<bool, RuntimeError> {
     let driver = store.graph.dir.stat(b"overlay").map_err(|errno| {
         let why = clause(&std::io::Error::from(errno));
         inconsistent(format!("overlay: {why}"))
     })?;
-    Ok(match driver.uid {
-        0 => MarkNamespace::Trusted,
-        _ => MarkNamespace::User,
-    })
-}
-
-/// Whether the kernel mounts the containers of a store (overlay.go, `getMountProgramFlagFile`).
-/// fuse-overlayfs keeps what is deleted as files named `.wh.`, attributes of its own and sometimes
-/// owners and modes in attributes: other forms than the kernel's, which would be taken for changes.
-pub(super) fn by_the_kernel(store: &Store) -> Result<(), RuntimeError> {
-    const FLAG: &str = "overlay/.has-mount-program";
-    let content = match store.graph.dir.read_file(FLAG.as_bytes(), 64) {
-        Ok(content) => content,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(inconsistent(format!("{FLAG}: {}", clause(&e)))),
-    };
-    match content.trim_ascii() {
-        b"true" => Err(RuntimeError::Unavailable(format!(
-            "the containers of {} are mounted by a program (fuse-overlayfs), whose layers Plimsoll cannot read",
-            plimsoll_core::model::escape(std::os::unix::ffi::OsStrExt::as_bytes(
-                store.graph.path.as_os_str()
-            ))
-        ))),
-        _ => Ok(()),
-    }
+    Ok(driver.uid == 0)
 }
 
 /// Returns the map through which the kernel shows the layers of the image to a container with a user

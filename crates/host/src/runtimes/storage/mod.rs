@@ -6,6 +6,7 @@
 mod chain;
 mod conf;
 mod copies;
+mod fuse;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod images;
@@ -382,6 +383,9 @@ fn root_of(store: &Store, record: &ContainerRecord) -> Owner {
                 gid: stat.gid,
             },
         );
+    }
+    if fuse::maps(store, record) {
+        return ROOT;
     }
     let first = |map: &[record::IdMapping]| {
         let root = map.iter().find(|range| range.container_id == 0);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use plimsoll_core::model::{ContainerId, Gap, State, escape};
 
+use super::fuse;
 use super::record::{ContainerRecord, Spec};
 use super::store::Store;
 use crate::fs::read_small_bytes;
@@ -87,7 +88,7 @@ pub(super) fn known(
             return unknown(format!("{}: not a number", shown(&dir.join(PID_FILE))));
         };
         let its = is_users(pid, store.graph.user)
-            .and_then(|is_users| Ok(is_users && is_its(pid, id, record)?));
+            .and_then(|is_users| Ok(is_users && is_its(store, pid, id, record)?));
         match its {
             Ok(true) => {
                 let frozen = cgroup::is_frozen(pid, id);
@@ -194,7 +195,12 @@ pub(super) fn is_users_map(map: &[u8], user: u32) -> bool {
 /// Whether a process is the container's: by its control group, or where that is not named after the
 /// container (`--cgroups=disabled`, cgroup v1 without root), by the rootfs that it runs on. Numbers of
 /// processes are used again.
-fn is_its(pid: u32, id: &ContainerId, record: &ContainerRecord) -> Result<bool, String> {
+fn is_its(
+    store: &Store,
+    pid: u32,
+    id: &ContainerId,
+    record: &ContainerRecord,
+) -> Result<bool, String> {
     match life::life(pid, id) {
         life::Life::Alive => return Ok(true),
         life::Life::Unknown(why) => return Err(why),
@@ -205,6 +211,9 @@ fn is_its(pid: u32, id: &ContainerId, record: &ContainerRecord) -> Result<bool, 
     };
     let layer = record.layer.as_bytes();
     Ok(match mount.fs_type.as_bytes() {
+        _ if mount.is_fuse_overlay() => {
+            fuse::is_of(store, &record.layer, pid, &mount) == Some(true)
+        }
         b"overlay" => {
             let options = OverlayMount::decode(mount.super_options.as_bytes());
             options.upper.as_deref().and_then(last_two) == Some((layer, &b"diff"[..]))
