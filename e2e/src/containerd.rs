@@ -50,14 +50,14 @@ impl Containerd {
         Self::with(kind, "", &|_| WITHOUT_CRI.to_owned())
     }
 
-    /// Starts a newer daemon than the machine's own: see [`crate::next_docker`].
+    /// Starts a newer daemon than the machine's own: see [`crate::next`].
     ///
     /// # Panics
     /// When it does not come up.
     #[must_use]
     pub fn start_next(kind: Kind) -> Self {
-        let bin = crate::next_docker::directory().join("usr/bin");
-        let path = format!("{}:{}", bin.display(), crate::command::PATH);
+        let bin = crate::next::docker();
+        let path = format!("{}:{}", bin.display(), crate::next::path_with_criu());
         Self::of(path, kind, "", &|_| WITHOUT_CRI.to_owned())
     }
 
@@ -92,12 +92,7 @@ impl Containerd {
 
     /// The same with mount options, and settings for its own directory.
     fn with(kind: Kind, mount_options: &str, settings: &dyn Fn(&Path) -> String) -> Self {
-        Self::of(
-            crate::command::PATH.to_owned(),
-            kind,
-            mount_options,
-            settings,
-        )
+        Self::of(crate::next::path_with_criu(), kind, mount_options, settings)
     }
 
     fn of(

@@ -223,7 +223,7 @@ impl Podman {
             .arg("--tmpdir")
             .arg(file("tmp"))
             .args(arguments)
-            .env("PATH", crate::command::PATH)
+            .env("PATH", crate::next::path_with_criu())
             .env("CONTAINERS_CONF", file("containers.conf"))
             .env("CONTAINERS_STORAGE_CONF", file("storage.conf"))
             .stdin(Stdio::null());

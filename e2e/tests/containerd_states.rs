@@ -7,7 +7,7 @@ use plimsoll_e2e::containerd::{Containerd, inspect, inspect_one};
 use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::matrix::{self, Access};
-use plimsoll_e2e::next_docker;
+use plimsoll_e2e::next;
 use plimsoll_e2e::oci::{Archive, Image};
 use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
@@ -266,7 +266,7 @@ fn btrfs() {
 /// The same with a newer containerd.
 #[test]
 fn overlayfs_next() {
-    if let Some(why) = next_docker::missing() {
+    if let Some(why) = next::missing() {
         eprintln!("SKIPPED {}: {why}", module_path!());
         return;
     }
@@ -510,7 +510,7 @@ fn what_lies_between() {
 #[test]
 fn user_namespaces_next() {
     require!("runc", "busybox", "setpriv", "mkfs.ext4");
-    if let Some(why) = next_docker::missing() {
+    if let Some(why) = next::missing() {
         eprintln!("SKIPPED {}: {why}", module_path!());
         return;
     }
