@@ -42,6 +42,13 @@ fn look(sources: Sources, target: Target) -> Measurement {
     measurement
 }
 
+/// Looks at one container of the pod that is in this state, with these edits.
+fn expect(sources: Sources, container: &str, state: State, edits: &Differences) {
+    let measurement = look(sources, in_pod(container));
+    assert_eq!(measurement.container.state, state, "{container}");
+    assert_eq!(not_of_runtime(&measurement), *edits, "{container}");
+}
+
 fn changes(text: &[(&str, char)]) -> Differences {
     let aspects = |kind| match kind {
         'C' => vec!["content"],
@@ -99,10 +106,13 @@ fn pods() {
     // One with the labels that a kubelet gives, and one without.
     let app = make("app", 0, &labels);
     let bare = make("bare", 0, &[]);
-    let created = look(daemon.here(), in_pod("bare"));
-    assert_eq!(created.container.state, State::Created);
-    assert_eq!(created.changes, []);
-    matrix::told_in(PLACE, State::Created, Access::Live);
+    for (sources, access) in [
+        (daemon.here(), Access::Live),
+        (daemon.disk(), Access::Offline),
+    ] {
+        expect(sources, "bare", State::Created, &Differences::new());
+        matrix::told_in(PLACE, State::Created, access);
+    }
     for id in [&app, &bare] {
         cri.start(id)
             .unwrap_or_else(|why| panic!("{why}: {}", daemon.log()));
@@ -198,16 +208,25 @@ fn pods() {
 
     // A container that is restarted is another one: the one that runs is meant.
     cri.stop(&app).expect("stop");
-    let stopped = look(daemon.here(), in_pod("app"));
-    assert_eq!(stopped.container.state, State::Exited);
-    assert_eq!(not_of_runtime(&stopped), edited);
-    matrix::told_in(PLACE, State::Exited, Access::Live);
+    for (sources, access) in [
+        (daemon.here(), Access::Live),
+        (daemon.disk(), Access::Offline),
+    ] {
+        expect(sources, "app", State::Exited, &edited);
+        matrix::told_in(PLACE, State::Exited, access);
+    }
     let again = make("app", 1, &labels);
     cri.start(&again).expect("start");
     let running = look(daemon.here(), in_pod("app"));
     assert_eq!(running.container.id.as_str(), again);
     assert_eq!(not_of_runtime(&running), Differences::new());
+    cri.exec(&again, script).expect("exec");
+    make("late", 0, &[]);
     daemon.kill();
+    expect(daemon.here(), "late", State::Created, &Differences::new());
+    matrix::told_in(PLACE, State::Created, Access::Dead);
+    expect(daemon.here(), "app", State::Running, &edited);
+    matrix::told_in(PLACE, State::Running, Access::Dead);
     let stopped = look(
         daemon.here(),
         Target::Named {
