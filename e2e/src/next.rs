@@ -54,6 +54,18 @@ pub fn criu_missing() -> Option<String> {
     (!check.status.success()).then_some(told)
 }
 
+/// Returns the version of CRIU.
+///
+/// # Panics
+/// When it does not tell.
+#[must_use]
+pub fn criu_version() -> String {
+    let criu = directory().join("criu/criu").display().to_string();
+    let told = crate::command::run(criu, &["--version"]);
+    let version = told.lines().find_map(|line| line.strip_prefix("Version: "));
+    version.expect("its version").to_owned()
+}
+
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/sid.bin")
 }

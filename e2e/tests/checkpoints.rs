@@ -4,6 +4,7 @@
 
 use plimsoll_core::model::{EngineKind, Measurement, RuntimeKind, State};
 use plimsoll_e2e::containerd::Containerd;
+use plimsoll_e2e::cri::{Cri, Pod};
 use plimsoll_e2e::disk::Disk;
 use plimsoll_e2e::dockerd::{Dockerd, Driver};
 use plimsoll_e2e::edits::{EDITS, edited};
@@ -24,6 +25,7 @@ macro_rules! require_criu {
             eprintln!("SKIPPED {}: {why}", module_path!());
             return;
         }
+        matrix::version(&format!("CRIU {}", next::criu_version()));
     };
 }
 
@@ -242,4 +244,52 @@ fn podman_btrfs() {
 #[test]
 fn podman_vfs() {
     podman("podman-vfs", Podman::vfs, EngineKind::Digest);
+}
+
+/// Of a pod: the archive is for who wants to look into it, and the container goes on.
+#[test]
+fn kubernetes() {
+    const PAUSE: &str = "example.org/pause:1";
+    const IMAGE: &str = "example.org/app:1";
+    require_criu!("containerd", "runc", "busybox", "setpriv", "mkfs.ext4");
+    if let Some(why) = next::missing() {
+        eprintln!("SKIPPED {}: {why}", module_path!());
+        return;
+    }
+    let mut daemon = Containerd::start_next_with_cri(Kind::Ext4, PAUSE);
+    for name in [PAUSE, IMAGE] {
+        let image = Image::new().layer(small_rootfs().path()).archive(name);
+        daemon.import("k8s.io", "overlayfs", &image);
+    }
+    let cri = Cri::new(&daemon.socket());
+    let pod = Pod {
+        name: "web-0",
+        namespace: "shop",
+        uid: "0f5c",
+        group: format!("/{}", daemon.namespace("pods")),
+    };
+    let refused = |why: String| -> String { panic!("{why}: {}", daemon.log()) };
+    let sandbox = cri.run_sandbox(&pod).unwrap_or_else(refused);
+    let id = cri.create(&sandbox, &pod, ("one", 0), IMAGE, (&[], &[]));
+    let id = id.unwrap_or_else(refused);
+    cri.start(&id).expect("start");
+    cri.exec(&id, EDITS).expect("exec");
+    let archive = daemon.file("checkpoint.tar");
+    cri.checkpoint(&id, &archive).expect("checkpoint");
+    assert!(archive.exists());
+    let place = Place {
+        id: "kubernetes-overlayfs",
+        runtime: RuntimeKind::Containerd,
+        engine: EngineKind::Overlay,
+    };
+    place.look(daemon.here(), State::Running);
+    matrix::told(place.id, "checkpointed", Access::Live);
+    daemon.kill();
+    for (sources, state, access) in [
+        (daemon.here(), State::Running, Access::Dead),
+        (daemon.disk(), State::Exited, Access::Offline),
+    ] {
+        place.look(sources, state);
+        matrix::told(place.id, "checkpointed", access);
+    }
 }

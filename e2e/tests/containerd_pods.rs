@@ -82,13 +82,8 @@ fn pods() {
         uid: "0f5c",
         group: format!("/{}", daemon.namespace("pods")),
     };
-    // That there is a new image reaches the CRI plugin a little later.
-    let sandbox = (0..20)
-        .find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            cri.run_sandbox(&pod).ok()
-        })
-        .unwrap_or_else(|| panic!("no sandbox: {}", daemon.log()));
+    let refused = |why: String| -> String { panic!("no sandbox: {why}: {}", daemon.log()) };
+    let sandbox = cri.run_sandbox(&pod).unwrap_or_else(refused);
     let data = daemon.file("data");
     std::fs::create_dir(&data).expect("directory");
     let data = data.display().to_string();

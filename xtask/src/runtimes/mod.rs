@@ -16,6 +16,7 @@ pub(crate) const RUNTIMES: Generated<Results> = Generated {
     name: "runtimes",
     variable: "PLIMSOLL_MATRIX_DIR",
     tests: &[
+        "checkpoints",
         "docker_states",
         "docker_snapshots",
         "containerd_states",
