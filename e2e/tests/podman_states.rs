@@ -119,16 +119,10 @@ fn states(place: &str, podman: &Podman, engine: EngineKind) {
     let created = change_before_start(podman);
 
     let (edited, none) = (edited(), Differences::new());
-    let mut mapped = edited.clone();
-    if engine == EngineKind::Digest {
-        // The copy of the image for other ids keeps its root directory's owner with this driver. Podman
-        // gives the container's to its root, and that is told.
-        mapped.insert("/".into(), ('C', vec!["owner"]));
-    }
     let cases = [
         ("created", State::Created, &created),
         ("exited", State::Exited, &edited),
-        ("mapped", State::Running, &mapped),
+        ("mapped", State::Running, &edited),
         ("paused", State::Paused, &edited),
         ("running", State::Running, &edited),
         ("transient", State::Running, &edited),

@@ -248,6 +248,7 @@ fn what_is_broken_is_refused() {
 }
 
 /// A database whose newest transaction is another one after so many questions.
+#[derive(Debug)]
 struct Moving {
     states: [Vec<u8>; 2],
     reads: Cell<usize>,

@@ -8,6 +8,7 @@ use plimsoll_core::model::{ExpectedMount, Gap};
 use rustix::io::Errno;
 
 use super::chain::{Chain, Link};
+use super::composefs::Composed;
 use super::record::{ContainerRecord, IdMapping};
 use super::store::{Store, clause};
 use crate::fs::{Dir, IdRange, Owners};
@@ -72,8 +73,12 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     let owners = owners(wanted)?.map(Arc::new);
     let mut gaps = Vec::new();
     let mut image = Vec::new();
+    let mut composed = Composed::default();
     for link in chain.stacked() {
-        lowers(store, link, owners.as_ref(), &mut image)?;
+        match composed.add(store, link, owners.as_ref())? {
+            Some(layer) => image.push(Arc::new(layer)),
+            None => lowers(store, link, owners.as_ref(), &mut image)?,
+        }
     }
     let upper = layer(store, &chain.own, "diff", None)?;
     let lower = format!("{own}/lower");
@@ -100,7 +105,7 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
                 true => MarkNamespace::User,
                 false => MarkNamespace::Trusted,
             };
-            running(wanted, &options, &mut gaps);
+            running(wanted, &options, &composed, &mut gaps);
         } else {
             gaps.push(not_the_driver(&mounted, "overlay"));
         }
@@ -122,7 +127,7 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
             injected: Vec::new(),
             injected_paths: Vec::new(),
             image,
-            data_only: Vec::new(),
+            data_only: composed.into_data(),
             marks,
         }),
         mounts,
@@ -208,12 +213,6 @@ fn lowers(
         let home = store.home(link.home);
         home.is_some_and(|(dir, _)| dir.has(path.as_bytes()))
     };
-    if has("composefs-data") {
-        return Err(RuntimeError::Unavailable(format!(
-            "layer {} is kept as composefs, which Plimsoll cannot read",
-            link.name
-        )));
-    }
     image.push(Arc::new(layer(store, link, "diff", owners)?));
     for n in 1..=DIFFS_MAX {
         let name = format!("diff{n}");
@@ -306,7 +305,7 @@ fn agree(wanted: &Wanted<'_>, lowers: &[&[u8]]) -> Result<(), String> {
 }
 
 /// Holds what a container runs on against the records.
-fn running(wanted: &Wanted<'_>, options: &OverlayMount, gaps: &mut Vec<Gap>) {
+fn running(wanted: &Wanted<'_>, options: &OverlayMount, composed: &Composed, gaps: &mut Vec<Gap>) {
     let own = wanted.chain.own.name.as_str();
     let upper = options.upper.as_deref().and_then(last_two);
     if upper != Some((own.as_bytes(), b"diff")) {
@@ -318,7 +317,13 @@ fn running(wanted: &Wanted<'_>, options: &OverlayMount, gaps: &mut Vec<Gap>) {
             ),
         ));
     }
-    let lowers: Vec<&[u8]> = options.lower.iter().map(Vec::as_slice).collect();
+    // What holds data alone is a layer like any other to a kernel that knows no such ones (before 6.5).
+    let lowers = options.lower.iter().chain(&options.data_only);
+    let lowers: Vec<&[u8]> = lowers.map(Vec::as_slice).collect();
+    let lowers = match composed.lowers(wanted.chain, &lowers) {
+        Ok(lowers) => lowers,
+        Err(why) => return gaps.push(Gap::new("mountinfo", why)),
+    };
     // An image without any layer is an empty directory.
     let is_empty = |lower: &&[u8]| last_two(lower) == Some((own.as_bytes(), &b"empty"[..]));
     if wanted.chain.image.is_empty() && lowers.iter().all(is_empty) {
