@@ -30,6 +30,7 @@ pub mod operations;
 pub mod overlay;
 pub mod podman;
 pub mod program;
+pub mod registry;
 pub mod rooted;
 pub mod rootfs;
 pub mod rootless;

@@ -65,6 +65,12 @@ pub const PLACES: &[Place] = &[
         "overlay",
     ),
     place("podman-overlay", "Podman", "overlay", "overlay"),
+    place(
+        "podman-composefs",
+        "Podman",
+        "overlay, composefs",
+        "overlay",
+    ),
     place("podman-btrfs", "Podman", "btrfs", "btrfs"),
     place("podman-vfs", "Podman", "vfs", "digest"),
     place("podman-rootless", "Podman, a user's", "overlay", "overlay"),
@@ -143,6 +149,7 @@ pub const UNTESTED: &[Untested] = &[
             "containerd-native",
             "kubernetes-overlayfs",
             "podman-overlay",
+            "podman-composefs",
             "podman-btrfs",
             "podman-vfs",
             "podman-rootless",
@@ -160,6 +167,7 @@ pub const UNTESTED: &[Untested] = &[
     Untested {
         places: &[
             "podman-overlay",
+            "podman-composefs",
             "podman-btrfs",
             "podman-vfs",
             "podman-rootless",

@@ -1,4 +1,4 @@
-//! Programs newer than the machine's own: a Docker, a containerd and a CRIU.
+//! Programs newer than the machine's own: a Docker, a containerd, a CRIU and a Podman.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,6 +64,45 @@ pub fn criu_version() -> String {
     let told = crate::command::run(criu, &["--version"]);
     let version = told.lines().find_map(|line| line.strip_prefix("Version: "));
     version.expect("its version").to_owned()
+}
+
+/// Returns why the newer Podman and its registry cannot be run here; `None` when they can.
+///
+/// # Panics
+/// In CI, when scripts/next.sh was not run or Podman does not run.
+#[must_use]
+pub fn podman_missing() -> Option<String> {
+    for program in ["bin/podman", "bin/docker-registry", "bin/mkcomposefs"] {
+        if let Some(why) = not_there(&usr().join(program)) {
+            return Some(why);
+        }
+    }
+    let version = command(&["podman", "--version"]).output().expect("unshare");
+    let told = String::from_utf8_lossy(&version.stderr).into_owned();
+    assert!(!crate::in_ci() || version.status.success(), "{told}");
+    (!version.status.success()).then_some(told)
+}
+
+/// Returns a command that runs with the newer programs' `/usr` over the machine's, which nobody else sees:
+/// with it come all that these programs need. Should the test be killed it ends as well.
+#[must_use]
+pub fn command(arguments: &[&str]) -> Command {
+    let script = "mount -t overlay -o \"lowerdir=$1:/usr\" overlay /usr; shift; exec \"$@\"";
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--", "unshare", "--mount"])
+        .args(["/bin/sh", "-ec", script, "sh"])
+        .arg(usr())
+        .args(arguments)
+        .env("PATH", crate::command::PATH)
+        .stdin(std::process::Stdio::null());
+    command
+}
+
+fn usr() -> PathBuf {
+    let usr = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/sid/usr");
+    // Options of a mount have no room for more than it needs.
+    usr.canonicalize().unwrap_or(usr)
 }
 
 fn directory() -> PathBuf {

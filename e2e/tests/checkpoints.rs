@@ -13,6 +13,7 @@ use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::oci::Image;
 use plimsoll_e2e::podman::Podman;
+use plimsoll_e2e::registry::Registry;
 use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{next, require};
 use plimsoll_host::inspect::{Options, Sources};
@@ -213,7 +214,11 @@ fn podman(id: &'static str, podman: fn() -> Podman, engine: EngineKind) {
     };
     let podman = podman();
     podman.import("image", small_rootfs().path());
-    podman.run("one", "image", &["/bin/busybox", "sleep", "1000"]);
+    let image = match id {
+        "podman-composefs" => podman.compose("image", &Registry::start()),
+        _ => "image".to_owned(),
+    };
+    podman.run("one", &image, &["/bin/busybox", "sleep", "1000"]);
     podman.exec("one", EDITS);
     podman.podman(&["container", "checkpoint", "--leave-running", "one"]);
     place.look(podman.live(), State::Running);
@@ -230,6 +235,15 @@ fn podman(id: &'static str, podman: fn() -> Podman, engine: EngineKind) {
 #[test]
 fn podman_overlay() {
     podman("podman-overlay", Podman::new, EngineKind::Overlay);
+}
+
+#[test]
+fn podman_composefs() {
+    if let Some(why) = next::podman_missing() {
+        eprintln!("SKIPPED {}: {why}", module_path!());
+        return;
+    }
+    podman("podman-composefs", Podman::composefs, EngineKind::Overlay);
 }
 
 #[test]

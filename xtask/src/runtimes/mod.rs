@@ -22,6 +22,7 @@ pub(crate) const RUNTIMES: Generated<Results> = Generated {
         "containerd_states",
         "containerd_pods",
         "podman_states",
+        "podman_composefs",
         "podman_hostile",
         "podman_rootless",
         "runtimes_page",

@@ -177,7 +177,9 @@ fn owners(wanted: &Wanted<'_>) -> Result<Option<Owners>, RuntimeError> {
     let Some((users, groups)) = record.id_maps() else {
         return Ok(None);
     };
-    let is_copied = chain.own.is_mapped || chain.image.first().is_some_and(|top| top.is_mapped);
+    // Newer versions note the map of the container's own layer in both cases; where it was changed itself
+    // it has `diff1`.
+    let is_copied = chain.image.first().is_some_and(|top| top.is_mapped);
     if is_copied || users.is_empty() || groups.is_empty() {
         return Ok(None);
     }
