@@ -81,11 +81,14 @@ fn states() {
         podman.run(name, image, &SLEEP);
         podman.exec(name, EDITS);
     }
-    // The mounts of the images are mapped as well.
-    let first = ["run", "--detach", "--network=none", "--name=mapped"];
+    // The mounts of the images are mapped as well, and ordinary layers of this Podman.
+    podman.import("plain", small_rootfs().path());
     let maps = ["--uidmap=0:100000:65536", "--gidmap=0:200000:65536"];
-    podman.podman(&[&first[..], &maps, &[&second], &SLEEP].concat());
-    podman.exec("mapped", EDITS);
+    for (name, image) in [("mapped", &*second), ("plain", "plain")] {
+        let first = ["run", "--detach", "--network=none", "--name", name];
+        podman.podman(&[&first[..], &maps, &[image], &SLEEP].concat());
+        podman.exec(name, EDITS);
+    }
     podman.run("untouched", &second, &SLEEP);
     podman.podman(&["pause", "paused"]);
     podman.podman(&["stop", "--time=0", "exited"]);
@@ -97,6 +100,7 @@ fn states() {
         ("mapped", State::Running, &edited),
         ("mixed", State::Running, &edited),
         ("paused", State::Paused, &edited),
+        ("plain", State::Running, &edited),
         ("running", State::Running, &edited),
         ("untouched", State::Running, &none),
     ] {

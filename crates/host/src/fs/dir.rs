@@ -53,7 +53,7 @@ pub struct Dir {
     was_read: AtomicBool,
     /// The directory itself where it is one of an EROFS image: the handle is then that of the image,
     /// with which the kernel reaches nothing.
-    image: Option<erofs::Directory>,
+    image: Option<Box<erofs::Directory>>,
 }
 
 impl Dir {
@@ -73,7 +73,7 @@ impl Dir {
     pub fn of_image(file: OwnedFd) -> std::io::Result<Self> {
         let root = erofs::Directory::root(file.try_clone()?)?;
         Ok(Self {
-            image: Some(root),
+            image: Some(Box::new(root)),
             ..Self::from(file)
         })
     }
@@ -82,7 +82,7 @@ impl Dir {
     fn in_image(&self, directory: erofs::Directory) -> Result<Self> {
         let file = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0)?;
         Ok(Self {
-            image: Some(directory),
+            image: Some(Box::new(directory)),
             ..self.beneath(file)
         })
     }
@@ -95,7 +95,7 @@ impl Dir {
 
     /// Returns the directory of an EROFS image that this one is.
     pub(super) fn image(&self) -> Option<&erofs::Directory> {
-        self.image.as_ref()
+        self.image.as_deref()
     }
 
     /// Opens a directory some levels beneath this one; `.` is this one again.

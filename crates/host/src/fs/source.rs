@@ -14,7 +14,7 @@ impl Source for OwnedFd {
     }
 }
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Source for Vec<u8> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
         let offset = usize::try_from(offset)

@@ -5,6 +5,7 @@
 //! last as layers of data alone, and lets go of the mounts (overlay.go, `get`): no path leads to them any
 //! more, so the images are read as files.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::chain::{Chain, Link};
@@ -60,8 +61,8 @@ impl Composed {
         self.data
     }
 
-    /// Returns the lower directories of a mounted container as they would be without composefs: in the
-    /// place of each image's mount the layer's own directory, and no directory of data.
+    /// Returns the lower directories of a mounted container as they would be without composefs and without
+    /// a map of ids: in the place of each mount the layer's own directory, and no directory of data.
     ///
     /// # Errors
     /// One clause that says what is mounted otherwise.
@@ -69,7 +70,7 @@ impl Composed {
         &self,
         chain: &Chain,
         mounted: &[&'m [u8]],
-    ) -> Result<Vec<&'m [u8]>, String> {
+    ) -> Result<Vec<Cow<'m, [u8]>>, String> {
         let (lowers, data) = match mounted.len().checked_sub(self.names.len()) {
             Some(at) => mounted.split_at(at),
             None => return Err("there are fewer lower layers than its image has".to_owned()),
@@ -82,18 +83,41 @@ impl Composed {
                 ));
             }
         }
-        // The mount of an image is named after the number of its layer in the container's record.
+        let own = chain.own.name.as_str().as_bytes();
+        let is_composed = |link: &Link| self.names.contains(&link.name);
+        // The mount of an image is named after the number of its layer in the container's record; a
+        // directory that is mounted mapped, by how many were before.
         let stacked = chain.stacked().zip(1_usize..);
-        let stacked = stacked.filter(|(link, _)| self.names.contains(&link.name));
-        let mut composed = stacked.map(|(_, n)| n.to_string()).zip(data);
-        let mut next = composed.next();
-        let lowers = lowers.iter().map(|path| match (last_two(path), &next) {
-            (Some((b"composefs-layers", number)), Some((n, data))) if number == n.as_bytes() => {
-                let data = *data;
-                next = composed.next();
-                *data
+        let (mut composed, mut plain): (Vec<_>, Vec<_>) =
+            stacked.partition(|(link, _)| is_composed(link));
+        composed.reverse();
+        plain.reverse();
+        let mut before = 0_usize;
+        let lowers = lowers.iter().map(|path| {
+            let directory =
+                |link: &Link| Cow::from([link.name.as_str().as_bytes(), b"/diff"].concat());
+            if let (Some((b"composefs-layers", number)), Some((link, n))) =
+                (last_two(path), composed.last())
+                && number == n.to_string().as_bytes()
+            {
+                let link = directory(link);
+                composed.pop();
+                return link;
             }
-            _ => *path,
+            if last_two(path).is_some_and(|(_, last)| last.starts_with(b"diff") && last != b"diff")
+            {
+                return Cow::from(*path);
+            }
+            let found = plain.pop();
+            let mapped = format!("/mapped/{before}/diff");
+            before += 1;
+            let is_mapped = path
+                .strip_suffix(mapped.as_bytes())
+                .is_some_and(|of| of == own || of.ends_with(&[b"/", own].concat()));
+            match found {
+                Some((link, _)) if is_mapped => directory(link),
+                _ => Cow::from(*path),
+            }
         });
         Ok(lowers.collect())
     }

@@ -326,6 +326,7 @@ fn running(wanted: &Wanted<'_>, options: &OverlayMount, composed: &Composed, gap
         Ok(lowers) => lowers,
         Err(why) => return gaps.push(Gap::new("mountinfo", why)),
     };
+    let lowers: Vec<&[u8]> = lowers.iter().map(AsRef::as_ref).collect();
     // An image without any layer is an empty directory.
     let is_empty = |lower: &&[u8]| last_two(lower) == Some((own.as_bytes(), &b"empty"[..]));
     if wanted.chain.image.is_empty() && lowers.iter().all(is_empty) {
