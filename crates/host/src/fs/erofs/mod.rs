@@ -281,3 +281,84 @@ fn fill(buffer: &mut [u8], bytes: &[u8]) -> Result<usize> {
     room.copy_from_slice(bytes);
     Ok(bytes.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `mkcomposefs` 1.0.8 made of a small tree, the same that a fuzzer begins with.
+    const IMAGE: &[u8] = include_bytes!("../../../../../fuzz/corpus/erofs/composefs-1");
+
+    fn root(image: Vec<u8>) -> std::io::Result<Directory> {
+        let length = image.len() as u64;
+        Directory::root_of(Image::open(Box::new(image), length)?)
+    }
+
+    fn replaced(from: &[u8], to: &[u8]) -> Vec<u8> {
+        let mut image = IMAGE.to_vec();
+        let mut places = 0;
+        for at in 0..image.len() - from.len() {
+            if image[at..].starts_with(from) {
+                image[at..at + to.len()].copy_from_slice(to);
+                places += 1;
+            }
+        }
+        assert!(places > 0);
+        image
+    }
+
+    #[test]
+    fn what_is_there() {
+        let root = root(IMAGE.to_vec()).unwrap();
+        let inner = root.beneath(b"d/./e/").unwrap();
+        let told = inner.stat(b"").unwrap();
+        assert_eq!(told.mtime.nanoseconds, 700_000_000);
+        assert_eq!(told, root.child(b"d").unwrap().stat(b"e").unwrap());
+        assert_eq!(root.read_link(b"link").unwrap(), b"target");
+        assert_eq!(root.stat(b"out").unwrap().uid, 70_000);
+        let mut buffer = [0; 100];
+        assert_eq!(root.get_xattr(b"d", b"user.a", &mut buffer), Ok(1));
+        assert_eq!(buffer[0], b'b');
+        let (file, stat) = root.child(b"d").unwrap().open_regular(b"inline").unwrap();
+        assert_eq!(stat.size, 5);
+        assert_eq!(super::super::read_at(&file, &mut buffer, 0), Ok(5));
+        assert_eq!(&buffer[..5], b"tiny\n");
+    }
+
+    #[test]
+    fn what_is_not_there() {
+        let root = root(IMAGE.to_vec()).unwrap();
+        let mut buffer = [0; 1];
+        assert_eq!(root.stat(b"none").unwrap_err(), Errno::NOENT);
+        assert_eq!(root.child(b"link").unwrap_err(), Errno::NOTDIR);
+        assert_eq!(root.beneath(b"d/../d").unwrap_err(), Errno::XDEV);
+        assert_eq!(root.read_link(b"out"), Err(Errno::INVAL));
+        assert_eq!(root.open_regular(b"f").unwrap_err(), Errno::STALE);
+        assert_eq!(root.list_xattrs(b"d", &mut buffer), Err(Errno::RANGE));
+        let none = root.get_xattr(b"d", b"user.none", &mut buffer);
+        assert_eq!(none, Err(Errno::NODATA));
+        // Its bytes are elsewhere.
+        assert!(root.open_regular(b"out").is_err());
+    }
+
+    /// A tree that has no end would never be seen whole.
+    #[test]
+    fn directories_that_are_in_two_places() {
+        let good = root(IMAGE.to_vec()).unwrap();
+        let number = |dir: &Directory| dir.inode.stat.ino.to_le_bytes();
+        let (outer, inner) = (good.child(b"d").unwrap(), good.beneath(b"d/e").unwrap());
+        for (from, to) in [(&inner, &good), (&inner, &outer), (&outer, &inner)] {
+            let bad = root(replaced(&number(from), &number(to)));
+            assert!(bad.and_then(|bad| Ok(bad.beneath(b"d/e")?)).is_err());
+        }
+    }
+
+    #[test]
+    fn images_that_are_cut_short() {
+        for length in [0, 1024, 1151, 1152, 2048, 9000, IMAGE.len() - 1] {
+            let image = IMAGE.get(..length).unwrap();
+            let read = root(image.to_vec()).and_then(|root| Ok(root.beneath(b"d/e")?));
+            assert!(read.is_err() || length > 4096, "{length}");
+        }
+    }
+}
