@@ -1,16 +1,16 @@
 //! Images that Podman keeps as composefs: the same edits, the same exact changes, in each state. The mounts
 //! of the images are reached by no path.
 
-use plimsoll_core::model::{EngineKind, State};
+use plimsoll_core::model::{EngineKind, RuntimeKind, State};
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::edits::{EDITS, edited};
-use plimsoll_e2e::look::not_of_runtime;
+use plimsoll_e2e::look::{inspect_of, not_of_runtime};
 use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::podman::{Podman, inspect, inspect_one};
 use plimsoll_e2e::registry::Registry;
 use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{next, program, require};
-use plimsoll_host::inspect::Sources;
+use plimsoll_host::inspect::{Options, Sources};
 
 const SLEEP: [&str; 3] = ["/bin/busybox", "sleep", "1000"];
 
@@ -112,6 +112,19 @@ fn states() {
         expect(podman.disk(), name, at_rest, edits);
         matrix::told_in(PLACE, state, Access::Live);
         matrix::told_in(PLACE, state, Access::Offline);
+    }
+    let options = Options {
+        engine: Some(EngineKind::Digest),
+        ..Options::default()
+    };
+    let names = ["mixed", "running"];
+    let found = inspect_of(RuntimeKind::Podman, podman.live(), &names, options);
+    let (found, gaps) = found.expect("inspect");
+    assert_eq!((gaps, found.len()), (vec![], 2));
+    for measurement in &found {
+        assert_eq!(measurement.engine, Some(EngineKind::Digest));
+        assert_eq!(measurement.gaps, []);
+        assert_eq!(not_of_runtime(measurement), edited);
     }
 }
 
