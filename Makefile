@@ -72,7 +72,7 @@ benches:
 # The binaries of this package run one after the other: they make loop devices and start daemons.
 e2e:
 	@if [ "$$(id -u)" -ne 0 ]; then echo "not root: the tests on real file systems are skipped"; \
-	else sh scripts/docker-next.sh; fi
+	else sh scripts/next.sh; fi
 	$(CARGO) build --locked --package plimsoll
 	$(CARGO) test --package plimsoll-e2e --locked
 

@@ -50,15 +50,13 @@ impl Containerd {
         Self::with(kind, "", &|_| WITHOUT_CRI.to_owned())
     }
 
-    /// Starts a newer daemon than the machine's own: see [`crate::next_docker`].
+    /// Starts a newer daemon than the machine's own: see [`crate::next`].
     ///
     /// # Panics
     /// When it does not come up.
     #[must_use]
     pub fn start_next(kind: Kind) -> Self {
-        let bin = crate::next_docker::directory().join("usr/bin");
-        let path = format!("{}:{}", bin.display(), crate::command::PATH);
-        Self::of(path, kind, "", &|_| WITHOUT_CRI.to_owned())
+        Self::of(next_path(), kind, "", &|_| WITHOUT_CRI.to_owned())
     }
 
     /// Starts a daemon on a file system that moves an access time with every read.
@@ -76,28 +74,21 @@ impl Containerd {
     /// When it does not come up.
     #[must_use]
     pub fn start_with_cri(kind: Kind, sandbox_image: &str) -> Self {
-        Self::with(kind, "", &|dir| {
-            const CRI: &str = "plugins.\"io.containerd.grpc.v1.cri\"";
-            format!(
-                "disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
-                 [{CRI}]\nsandbox_image = \"{sandbox_image}\"\n\
-                 # Less than its own is more than it may give everywhere.\n\
-                 restrict_oom_score_adj = true\n\
-                 [{CRI}.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
-                 [{CRI}.containerd.runtimes.runc.options]\nRoot = \"{}\"\n",
-                dir.join("runc").display()
-            )
-        })
+        Self::with(kind, "", &|dir| with_cri(sandbox_image, dir))
+    }
+
+    /// The same of a newer daemon than the machine's own: see [`crate::next`].
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_next_with_cri(kind: Kind, sandbox_image: &str) -> Self {
+        Self::of(next_path(), kind, "", &|dir| with_cri(sandbox_image, dir))
     }
 
     /// The same with mount options, and settings for its own directory.
     fn with(kind: Kind, mount_options: &str, settings: &dyn Fn(&Path) -> String) -> Self {
-        Self::of(
-            crate::command::PATH.to_owned(),
-            kind,
-            mount_options,
-            settings,
-        )
+        Self::of(crate::next::path_with_criu(), kind, mount_options, settings)
     }
 
     fn of(
@@ -366,6 +357,26 @@ impl Containerd {
             }
         }
     }
+}
+
+/// Where the newer containerd is looked for before the machine's own.
+fn next_path() -> String {
+    let bin = crate::next::docker();
+    format!("{}:{}", bin.display(), crate::next::path_with_criu())
+}
+
+/// The settings of the CRI plugin, for sandboxes from this image.
+fn with_cri(sandbox_image: &str, dir: &Path) -> String {
+    const CRI: &str = "plugins.\"io.containerd.grpc.v1.cri\"";
+    format!(
+        "disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
+         [{CRI}]\nsandbox_image = \"{sandbox_image}\"\n\
+         # Less than its own is more than it may give everywhere.\n\
+         restrict_oom_score_adj = true\n\
+         [{CRI}.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
+         [{CRI}.containerd.runtimes.runc.options]\nRoot = \"{}\"\n",
+        dir.join("runc").display()
+    )
 }
 
 /// Removes a control group, which is busy until somebody has waited for the last process in it.

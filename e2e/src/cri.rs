@@ -47,8 +47,17 @@ impl Cri {
     /// # Errors
     /// What is wrong with the answer.
     pub fn run_sandbox(&self, pod: &Pod<'_>) -> Result<String, String> {
-        let answer = self.call("RunPodSandbox", &Message::new().message(1, &pod.config()))?;
-        answer.text(1)
+        let request = Message::new().message(1, &pod.config());
+        // That there is a new image reaches the CRI plugin a little later.
+        let mut tries = 20;
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            tries -= 1;
+            match self.call("RunPodSandbox", &request) {
+                Err(_) if tries > 0 => {}
+                answer => return answer?.text(1),
+            }
+        }
     }
 
     /// Creates a container that waits, and returns its id. A container that is restarted is created once
@@ -100,6 +109,16 @@ impl Cri {
     pub fn stop(&self, id: &str) -> Result<(), String> {
         let request = Message::new().string(1, id);
         self.call("StopContainer", &request).map(|_| ())
+    }
+
+    /// Writes what a container's processes hold to an archive; they go on.
+    ///
+    /// # Errors
+    /// What is wrong with the answer.
+    pub fn checkpoint(&self, id: &str, archive: &Path) -> Result<(), String> {
+        let archive = archive.display().to_string();
+        let request = Message::new().string(1, id).string(2, &archive);
+        self.call("CheckpointContainer", &request).map(|_| ())
     }
 
     /// Runs a script in a container to its end.

@@ -25,7 +25,7 @@ pub enum Driver {
     Btrfs,
     /// `vfs` on ext4.
     Vfs,
-    /// The containerd image store with the snapshotter `overlayfs`, on ext4: [`next_docker`].
+    /// The containerd image store with the snapshotter `overlayfs`, on ext4: [`next`].
     Overlayfs,
     /// The same with the snapshotter `btrfs`.
     BtrfsSnapshots,
@@ -121,11 +121,11 @@ impl Dockerd {
             self.containerd_root().display(),
         );
         let mut settings: serde_json::Value = serde_json::from_str(settings).expect("settings");
-        // Else it is written to /etc/docker.
-        settings["deprecated-key-path"] = format!("{base}/key.json").into();
         if self.driver.is_of_containerd() {
-            // Newer ones have no such key.
-            settings = serde_json::json!({"features": {"containerd-snapshotter": true}});
+            settings["features"] = serde_json::json!({"containerd-snapshotter": true});
+        } else {
+            // Else it is written to /etc/docker; newer ones have no such key.
+            settings["deprecated-key-path"] = format!("{base}/key.json").into();
         }
         for (name, text) in [
             ("containerd.toml", containerd),
@@ -176,16 +176,12 @@ impl Dockerd {
     /// Starts a daemon that ends with the thread that started it, should the test be killed.
     fn spawn(&self, program: &str, arguments: &[String]) -> Child {
         let log = std::fs::File::create(self.file(&format!("{program}.log"))).expect("log");
-        let mut command = Command::new("setpriv");
+        let mut path = crate::next::path_with_criu();
         if self.driver.is_of_containerd() {
-            let next = crate::next_docker::directory();
-            let own = ["usr/bin", "usr/sbin"].map(|dir| next.join(dir).display().to_string());
-            command.env(
-                "PATH",
-                format!("{}:{}", own.join(":"), crate::command::PATH),
-            );
+            path = format!("{}:{path}", crate::next::docker().display());
         }
-        command
+        Command::new("setpriv")
+            .env("PATH", path)
             .args(["--pdeathsig", "KILL", "--", program])
             .args(arguments)
             .stdin(Stdio::null())

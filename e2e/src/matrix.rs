@@ -65,6 +65,12 @@ pub const PLACES: &[Place] = &[
         "overlay",
     ),
     place("podman-overlay", "Podman", "overlay", "overlay"),
+    place(
+        "podman-composefs",
+        "Podman",
+        "overlay, composefs",
+        "overlay",
+    ),
     place("podman-btrfs", "Podman", "btrfs", "btrfs"),
     place("podman-vfs", "Podman", "vfs", "digest"),
     place(
@@ -131,13 +137,13 @@ pub const UNTESTED: &[Untested] = &[
         places: &["cri-o"],
         accesses: &[],
         states: &[],
-        why: "CRI-O is in no release of Debian and could not be run. Its containers are in the same store as Podman's; how it notes them is read by its sources, and held by tests of the decoder alone.",
+        why: "CRI-O is in no suite of Debian (bookworm, trixie, sid, experimental) and could not be run. Its containers are in the same store as Podman's; how it notes them is read by its sources, and held by tests of the decoder alone.",
     },
     Untested {
-        places: &[],
+        places: &["podman-rootless"],
         accesses: &[],
         states: &["checkpointed"],
-        why: "CRIU, with which runtimes make checkpoints, does not start on this kernel (3.17, Debian 12). A container that was checkpointed and stopped is an exited one on disk.",
+        why: "Podman checkpoints no container of a user: that \"requires root\".",
     },
     Untested {
         places: &[],
@@ -155,6 +161,7 @@ pub const UNTESTED: &[Untested] = &[
             "containerd-native",
             "kubernetes-overlayfs",
             "podman-overlay",
+            "podman-composefs",
             "podman-btrfs",
             "podman-vfs",
             "podman-fuse",
@@ -174,6 +181,7 @@ pub const UNTESTED: &[Untested] = &[
     Untested {
         places: &[
             "podman-overlay",
+            "podman-composefs",
             "podman-btrfs",
             "podman-vfs",
             "podman-fuse",
@@ -185,46 +193,16 @@ pub const UNTESTED: &[Untested] = &[
         why: "Podman has no daemon: it is always asked by its files.",
     },
     Untested {
-        places: &["containerd-native"],
-        accesses: &[Access::Dead, Access::Offline],
-        states: &[],
-        why: "Two whole trees are compared by what is in them; where their paths come from is the same as with overlayfs.",
-    },
-    Untested {
-        places: &["containerd-native"],
-        accesses: &[],
-        states: &["created", "paused", "exited"],
-        why: "Two whole trees are compared by what is in them; the state is told as with overlayfs.",
-    },
-    Untested {
-        places: &["podman-vfs"],
-        accesses: &[],
-        states: &["created", "paused", "exited"],
-        why: "Two whole trees are compared by what is in them; the state is told as with overlay.",
-    },
-    Untested {
         places: &["podman-rootless", "podman-rootless-fuse"],
         accesses: &[],
-        states: &["paused", "exited"],
-        why: "Where a user's container has a control group of its own it is that which tells, as with root's; here it has none.",
+        states: &["paused"],
+        why: "Podman pauses no container of a user with control groups of version 1, which this machine has.",
     },
     Untested {
         places: &["kubernetes-overlayfs"],
         accesses: &[],
         states: &["paused"],
         why: "Kubernetes pauses no container.",
-    },
-    Untested {
-        places: &["kubernetes-overlayfs"],
-        accesses: &[Access::Offline],
-        states: &["created", "exited"],
-        why: "The record and the snapshots are containerd's: see there.",
-    },
-    Untested {
-        places: &["kubernetes-overlayfs"],
-        accesses: &[Access::Dead],
-        states: &["created", "running"],
-        why: "The record and the snapshots are containerd's: see there.",
     },
 ];
 

@@ -15,6 +15,7 @@ use crate::command::run;
 use crate::look::inspect_of;
 use crate::loopfs::{Kind, LoopFs};
 use crate::mounts;
+use crate::registry::Registry;
 
 /// The program that mounts overlays without the kernel's overlayfs.
 pub const FUSE_OVERLAYFS: &str = "/usr/bin/fuse-overlayfs";
@@ -43,6 +44,8 @@ pub fn without_devices(dir: &Path) -> PathBuf {
 pub struct Podman {
     dir: TempDir,
     fs: LoopFs,
+    /// Whether it is the newer one.
+    next: bool,
 }
 
 impl Podman {
@@ -133,7 +136,56 @@ impl Podman {
             "[storage]\ngraphroot = \"/storage\"\n",
         )
         .expect("configuration");
-        Self { dir, fs }
+        Self {
+            dir,
+            fs,
+            next: false,
+        }
+    }
+
+    /// Makes an empty store of a newer Podman ([`crate::next`]), which keeps as composefs what it takes
+    /// from a registry.
+    ///
+    /// # Panics
+    /// When a file cannot be made.
+    #[must_use]
+    pub fn composefs() -> Self {
+        let mut podman = Self::with(Kind::Ext4, 2048, "");
+        podman.next = true;
+        podman.configure(
+            "[storage.options]\n\
+             pull_options = {enable_partial_images = \"true\", insecure_allow_unpredictable_image_contents = \"true\"}\n\
+             [storage.options.overlay]\nuse_composefs = \"true\"\n",
+        );
+        let policy = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
+        std::fs::write(podman.policy(), policy).expect("policy");
+        podman
+    }
+
+    fn policy(&self) -> PathBuf {
+        self.dir.path().join("policy.json")
+    }
+
+    /// Gives an image to a registry, removes all and takes it from there, so that its layers are kept as composefs.
+    /// Returns its name then.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn compose(&self, image: &str, registry: &Registry) -> String {
+        let name = registry.image(image);
+        let policy = self.policy().display().to_string();
+        let plain = [
+            "--quiet",
+            "--tls-verify=false",
+            "--signature-policy",
+            &policy,
+        ];
+        let push = ["push", "--compression-format=zstd:chunked"];
+        self.podman(&[&push[..], &plain, &[image, &name]].concat());
+        // A layer that another image has already would be taken from there.
+        self.podman(&["rmi", "--all", "--force"]);
+        self.podman(&[&["pull"][..], &plain, &[&name]].concat());
+        name
     }
 
     /// Returns the graph root.
@@ -165,10 +217,15 @@ impl Podman {
     /// # Panics
     /// When the configuration cannot be written.
     pub fn mount_by(&self, program: &str) {
+        self.configure(&format!(
+            "[storage.options.overlay]\nmount_program = \"{program}\"\n"
+        ));
+    }
+
+    fn configure(&self, more: &str) {
         let conf = self.dir.path().join("storage.conf");
         let text = std::fs::read_to_string(&conf).expect("configuration");
-        let more = format!("[storage.options.overlay]\nmount_program = \"{program}\"\n");
-        std::fs::write(conf, text + &more).expect("configuration");
+        std::fs::write(conf, text + more).expect("configuration");
     }
 
     /// Moves the store aside, and makes an empty one that its images are taken from.
@@ -259,12 +316,16 @@ impl Podman {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let file = |name: &str| self.dir.path().join(name);
-        let mut command = Command::new("podman");
+        let mut command = match self.next {
+            true => crate::next::command(&["podman"]),
+            false => Command::new("podman"),
+        };
         command
             .arg("--tmpdir")
             .arg(file("tmp"))
             .args(arguments)
-            .env("PATH", crate::command::PATH)
+            .env("PATH", crate::next::path_with_criu())
+            .env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1")
             .env("CONTAINERS_CONF", file("containers.conf"))
             .env("CONTAINERS_STORAGE_CONF", file("storage.conf"))
             .stdin(Stdio::null());

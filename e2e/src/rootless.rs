@@ -2,7 +2,7 @@
 //! laid over `/etc` in a mount namespace of their own.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use plimsoll_host::inspect::Sources;
@@ -112,13 +112,31 @@ impl Rootless {
     /// # Panics
     /// When it fails.
     pub fn podman(&self, arguments: &[&str]) -> String {
+        let output = self.try_podman(arguments);
+        assert!(
+            output.status.success(),
+            "podman {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Runs the podman command as the user.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn try_podman(&self, arguments: &[&str]) -> Output {
         let id = format!("{UID}");
         let lower = format!("lowerdir={}:/etc", self.show("over"));
         // The machine may let nobody but root use FUSE.
         let script = "mount -t overlay -o \"$1\" overlay /etc; shift
             if [ -e /dev/fuse ]; then mount -t tmpfs -o mode=755 tmpfs /mnt; mknod /mnt/fuse c 10 229
             chmod 666 /mnt/fuse; mount --bind /mnt/fuse /dev/fuse; umount -l /mnt; fi; exec \"$@\"";
-        let output = Command::new("unshare")
+        Command::new("unshare")
             .args(["--mount", "/bin/sh", "-ec", script, "sh", &lower])
             .args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"])
             .arg("podman")
@@ -131,16 +149,7 @@ impl Rootless {
             .current_dir(self.dir.path())
             .stdin(std::process::Stdio::null())
             .output()
-            .expect("unshare");
-        assert!(
-            output.status.success(),
-            "podman {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned()
+            .expect("unshare")
     }
 
     /// Makes an image of one layer from a directory.

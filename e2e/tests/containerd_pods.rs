@@ -42,6 +42,13 @@ fn look(sources: Sources, target: Target) -> Measurement {
     measurement
 }
 
+/// Looks at one container of the pod that is in this state, with these edits.
+fn expect(sources: Sources, container: &str, state: State, edits: &Differences) {
+    let measurement = look(sources, in_pod(container));
+    assert_eq!(measurement.container.state, state, "{container}");
+    assert_eq!(not_of_runtime(&measurement), *edits, "{container}");
+}
+
 fn changes(text: &[(&str, char)]) -> Differences {
     let aspects = |kind| match kind {
         'C' => vec!["content"],
@@ -75,13 +82,8 @@ fn pods() {
         uid: "0f5c",
         group: format!("/{}", daemon.namespace("pods")),
     };
-    // That there is a new image reaches the CRI plugin a little later.
-    let sandbox = (0..20)
-        .find_map(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            cri.run_sandbox(&pod).ok()
-        })
-        .unwrap_or_else(|| panic!("no sandbox: {}", daemon.log()));
+    let refused = |why: String| -> String { panic!("no sandbox: {why}: {}", daemon.log()) };
+    let sandbox = cri.run_sandbox(&pod).unwrap_or_else(refused);
     let data = daemon.file("data");
     std::fs::create_dir(&data).expect("directory");
     let data = data.display().to_string();
@@ -99,10 +101,13 @@ fn pods() {
     // One with the labels that a kubelet gives, and one without.
     let app = make("app", 0, &labels);
     let bare = make("bare", 0, &[]);
-    let created = look(daemon.here(), in_pod("bare"));
-    assert_eq!(created.container.state, State::Created);
-    assert_eq!(created.changes, []);
-    matrix::told_in(PLACE, State::Created, Access::Live);
+    for (sources, access) in [
+        (daemon.here(), Access::Live),
+        (daemon.disk(), Access::Offline),
+    ] {
+        expect(sources, "bare", State::Created, &Differences::new());
+        matrix::told_in(PLACE, State::Created, access);
+    }
     for id in [&app, &bare] {
         cri.start(id)
             .unwrap_or_else(|why| panic!("{why}: {}", daemon.log()));
@@ -198,16 +203,25 @@ fn pods() {
 
     // A container that is restarted is another one: the one that runs is meant.
     cri.stop(&app).expect("stop");
-    let stopped = look(daemon.here(), in_pod("app"));
-    assert_eq!(stopped.container.state, State::Exited);
-    assert_eq!(not_of_runtime(&stopped), edited);
-    matrix::told_in(PLACE, State::Exited, Access::Live);
+    for (sources, access) in [
+        (daemon.here(), Access::Live),
+        (daemon.disk(), Access::Offline),
+    ] {
+        expect(sources, "app", State::Exited, &edited);
+        matrix::told_in(PLACE, State::Exited, access);
+    }
     let again = make("app", 1, &labels);
     cri.start(&again).expect("start");
     let running = look(daemon.here(), in_pod("app"));
     assert_eq!(running.container.id.as_str(), again);
     assert_eq!(not_of_runtime(&running), Differences::new());
+    cri.exec(&again, script).expect("exec");
+    make("late", 0, &[]);
     daemon.kill();
+    expect(daemon.here(), "late", State::Created, &Differences::new());
+    matrix::told_in(PLACE, State::Created, Access::Dead);
+    expect(daemon.here(), "app", State::Running, &edited);
+    matrix::told_in(PLACE, State::Running, Access::Dead);
     let stopped = look(
         daemon.here(),
         Target::Named {

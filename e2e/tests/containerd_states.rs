@@ -7,7 +7,7 @@ use plimsoll_e2e::containerd::{Containerd, inspect, inspect_one};
 use plimsoll_e2e::look::not_of_runtime;
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::matrix::{self, Access};
-use plimsoll_e2e::next_docker;
+use plimsoll_e2e::next;
 use plimsoll_e2e::oci::{Archive, Image};
 use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
@@ -70,9 +70,17 @@ struct Case<'a> {
     edits: &'a Differences,
 }
 
+/// Of whole trees only what is in them can be compared, and it must be asked for.
+fn options(engine: EngineKind) -> Options {
+    Options {
+        engine: (engine == EngineKind::Digest).then_some(engine),
+        ..Options::default()
+    }
+}
+
 /// Looks at a container in one way; `offline` tells that no process can be seen.
 fn expect(sources: Sources, target: &str, engine: EngineKind, case: &Case<'_>, offline: bool) {
-    let measurement = inspect_one(sources, target, Options::default());
+    let measurement = inspect_one(sources, target, options(engine));
     let container = &measurement.container;
     let running = matches!(case.state, State::Running | State::Paused);
     let state = match running && offline {
@@ -174,7 +182,7 @@ fn states(
         }
     };
     every_way(&daemon, Access::Live, &cases);
-    let measurement = inspect_one(daemon.here(), "running", Options::default());
+    let measurement = inspect_one(daemon.here(), "running", options(engine));
     let container = &measurement.container;
     assert_eq!(container.name.as_deref(), Some("x"));
     assert_eq!(container.namespace, Some(daemon.namespace("a")));
@@ -208,7 +216,7 @@ fn states(
     for option in [
         Options {
             atomic: true,
-            ..Options::default()
+            ..options(engine)
         },
         Options {
             engine: Some(EngineKind::Digest),
@@ -263,10 +271,21 @@ fn btrfs() {
     );
 }
 
+#[test]
+fn native() {
+    states(
+        Some("containerd-native"),
+        Containerd::start,
+        Kind::Ext4,
+        "native",
+        EngineKind::Digest,
+    );
+}
+
 /// The same with a newer containerd.
 #[test]
 fn overlayfs_next() {
-    if let Some(why) = next_docker::missing() {
+    if let Some(why) = next::missing() {
         eprintln!("SKIPPED {}: {why}", module_path!());
         return;
     }
@@ -343,7 +362,6 @@ fn namespaces_and_other_snapshotters() {
     };
     let measurement = inspect_one(daemon.here(), "copies", digest);
     assert_eq!(not_of_runtime(&measurement), edited());
-    matrix::told_in("containerd-native", State::Running, Access::Live);
 
     let output = program::command()
         .args(["diff", "--format", "docker", "--data-root"])
@@ -510,7 +528,7 @@ fn what_lies_between() {
 #[test]
 fn user_namespaces_next() {
     require!("runc", "busybox", "setpriv", "mkfs.ext4");
-    if let Some(why) = next_docker::missing() {
+    if let Some(why) = next::missing() {
         eprintln!("SKIPPED {}: {why}", module_path!());
         return;
     }

@@ -7,7 +7,7 @@ use plimsoll_e2e::disk::Disk;
 use plimsoll_e2e::dockerd::{Dockerd, Driver};
 use plimsoll_e2e::look::{inspect, inspect_with, not_of_runtime};
 use plimsoll_e2e::matrix::{self, Access};
-use plimsoll_e2e::next_docker;
+use plimsoll_e2e::next;
 use plimsoll_e2e::require;
 use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_host::inspect::{Options, Sources};
@@ -40,7 +40,7 @@ fn states(place: &str, driver: Driver, engine: EngineKind) {
         "mkfs.ext4",
         "mkfs.btrfs"
     );
-    if let Some(why) = next_docker::missing() {
+    if let Some(why) = next::missing() {
         eprintln!("SKIPPED {}: {why}", module_path!());
         return;
     }

@@ -7,42 +7,12 @@ use plimsoll_core::model::{EngineKind, Measurement, State};
 use plimsoll_e2e::brute::Differences;
 use plimsoll_e2e::disk::Disk;
 use plimsoll_e2e::dockerd::{Dockerd, Driver};
+use plimsoll_e2e::edits::{EDITS, edited};
 use plimsoll_e2e::look::{inspect, inspect_with, not_of_runtime};
 use plimsoll_e2e::matrix::{self, Access};
 use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Sources};
-
-/// What a process in the container does: among it an edit that keeps size and mtime.
-const EDITS: &str = r"
-    touch -r /usr/bin/tool /tmp/ref
-    printf X | dd of=/usr/bin/tool bs=1 seek=100 conv=notrunc 2>/dev/null
-    touch -r /tmp/ref /usr/bin/tool
-    rm /tmp/ref
-    chmod 600 /etc/shadow
-    chown 1:1 /etc/passwd
-    rm /usr/lib/lib.so
-    ln -sf other /usr/bin/link
-    rmdir /var/empty
-    echo file > /var/empty
-    mkdir /home/new
-    echo new > /home/new/file
-";
-
-fn edited() -> Differences {
-    [
-        ("/etc/passwd", ('C', vec!["owner"])),
-        ("/etc/shadow", ('C', vec!["mode"])),
-        ("/home/new", ('A', vec![])),
-        ("/home/new/file", ('A', vec![])),
-        ("/usr/bin/link", ('C', vec!["target"])),
-        ("/usr/bin/tool", ('C', vec!["content"])),
-        ("/usr/lib/lib.so", ('D', vec![])),
-        ("/var/empty", ('T', vec![])),
-    ]
-    .map(|(path, what)| (path.to_owned(), what))
-    .into()
-}
 
 /// How the containers of a daemon are looked at.
 struct Way {

@@ -16,7 +16,7 @@ use plimsoll_e2e::image_layers::{
 };
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::oci::{Archive, Form, Image};
-use plimsoll_e2e::{next_docker, require};
+use plimsoll_e2e::{next, require};
 use plimsoll_host::image::{self, Verified};
 use plimsoll_host::inspect::Sources;
 
@@ -144,7 +144,7 @@ macro_rules! require_containerd {
 macro_rules! require_next {
     () => {
         require_containerd!();
-        if let Some(why) = next_docker::missing() {
+        if let Some(why) = next::missing() {
             eprintln!("SKIPPED {}: {why}", module_path!());
             return;
         }

@@ -98,6 +98,7 @@ fn states(place: &str, program: Option<fn(&Path) -> PathBuf>) {
     // With other ids than the user's the image's top layer is copied, with other owners.
     for (name, options) in [
         ("plain", &[][..]),
+        ("exited", &[]),
         (
             "mapped",
             &["--userns=keep-id", "--passwd=false", "--user=0"],
@@ -107,6 +108,16 @@ fn states(place: &str, program: Option<fn(&Path) -> PathBuf>) {
         let command = ["image", "/bin/busybox", "sleep", "1000"];
         user.podman(&[&first[..], options, &command].concat());
         user.podman(&["exec", name, "/bin/sh", "-ec", EDITS]);
+    }
+    user.podman(&["stop", "--time=0", "exited"]);
+    // In which states no container of a user is here, by Podman's own words.
+    for (arguments, why) in [
+        (&["pause", "plain"][..], "cgroup"),
+        (&["container", "checkpoint", "plain"], "root"),
+    ] {
+        let output = user.try_podman(arguments);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(why), "{told}");
     }
     user.podman(&[
         "create",
@@ -124,6 +135,7 @@ fn states(place: &str, program: Option<fn(&Path) -> PathBuf>) {
     for (name, state, edits, root) in [
         ("plain", State::Running, &edited, UID),
         ("mapped", State::Running, &edited, mapped_root),
+        ("exited", State::Exited, &edited, UID),
         ("created", State::Created, &Differences::new(), UID),
     ] {
         expect(user.live(), name, state, edits);

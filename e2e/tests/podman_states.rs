@@ -6,46 +6,16 @@ use plimsoll_core::model::{
 };
 use plimsoll_e2e::brute::{self, Differences};
 use plimsoll_e2e::command::shell;
+use plimsoll_e2e::edits::{EDITS, edited};
 use plimsoll_e2e::look::{inspect_of, not_of_runtime};
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::matrix::{self, Access};
-use plimsoll_e2e::podman::{FUSE_OVERLAYFS, Podman, inspect, inspect_one};
+use plimsoll_e2e::podman::{FUSE_OVERLAYFS, Podman, inspect};
 use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
 use plimsoll_host::inspect::{Options, Sources};
 
-/// What a process in the container does: among it an edit that keeps size and mtime.
-const EDITS: &str = r"
-    touch -r /usr/bin/tool /tmp/ref
-    printf X | dd of=/usr/bin/tool bs=1 seek=100 conv=notrunc 2>/dev/null
-    touch -r /tmp/ref /usr/bin/tool
-    rm /tmp/ref
-    chmod 600 /etc/shadow
-    chown 1:1 /etc/passwd
-    rm /usr/lib/lib.so
-    ln -sf other /usr/bin/link
-    rmdir /var/empty
-    echo file > /var/empty
-    mkdir /home/new
-    echo new > /home/new/file
-";
-
 const SLEEP: [&str; 3] = ["/bin/busybox", "sleep", "1000"];
-
-fn edited() -> Differences {
-    [
-        ("/etc/passwd", ('C', vec!["owner"])),
-        ("/etc/shadow", ('C', vec!["mode"])),
-        ("/home/new", ('A', vec![])),
-        ("/home/new/file", ('A', vec![])),
-        ("/usr/bin/link", ('C', vec!["target"])),
-        ("/usr/bin/tool", ('C', vec!["content"])),
-        ("/usr/lib/lib.so", ('D', vec![])),
-        ("/var/empty", ('T', vec![])),
-    ]
-    .map(|(path, what)| (path.to_owned(), what))
-    .into()
-}
 
 /// Makes an image of two layers, with a working directory that it does not have.
 fn image(podman: &Podman) {
@@ -82,8 +52,22 @@ fn run(podman: &Podman, name: &str, options: &[&str]) {
     podman.podman(&[&first[..], options, &volume, &SLEEP].concat());
 }
 
+/// Looks at one container, of which everything must be seen.
+fn look(sources: Sources, name: &str, engine: EngineKind) -> Measurement {
+    // Of whole trees only what is in them can be compared, and it must be asked for.
+    let options = Options {
+        engine: (engine == EngineKind::Digest).then_some(engine),
+        ..Options::default()
+    };
+    let (mut found, gaps) =
+        inspect_of(RuntimeKind::Podman, sources, &[name], options).expect("inspect");
+    let measurement = found.pop().expect("one container");
+    assert_eq!((gaps, &*measurement.gaps), (vec![], &[][..]), "{name}");
+    measurement
+}
+
 fn expect(sources: Sources, name: &str, state: State, engine: EngineKind, edits: &Differences) {
-    let measurement = inspect_one(sources, name);
+    let measurement = look(sources, name, engine);
     let container = &measurement.container;
     assert_eq!(container.state, state, "{name}");
     assert_eq!(measurement.engine, Some(engine), "{name}");
@@ -113,20 +97,10 @@ fn expect(sources: Sources, name: &str, state: State, engine: EngineKind, edits:
     }
 }
 
-fn states(place: &str, make: fn() -> Podman, engine: EngineKind) {
-    require!(
-        "podman",
-        "runc",
-        "conmon",
-        "busybox",
-        "fuse-overlayfs",
-        "mkfs.ext4",
-        "mkfs.btrfs"
-    );
-    let podman = make();
+fn states(place: &str, podman: &Podman, engine: EngineKind) {
     let version = podman.podman(&["version", "--format", "{{.Client.Version}}"]);
     matrix::version(&format!("Podman {version}"));
-    image(&podman);
+    image(podman);
     let mapped = ["--uidmap=0:100000:65536", "--gidmap=0:200000:65536"];
     // Debian's fuse-overlayfs (1.10) gives what it copies up other owners than it maps: a container with
     // ids of its own does not start.
@@ -139,14 +113,14 @@ fn states(place: &str, make: fn() -> Podman, engine: EngineKind) {
         ("transient", &["--rm"]),
         ("mapped", mapped),
     ] {
-        run(&podman, name, options);
+        run(podman, name, options);
         podman.exec(name, EDITS);
     }
     podman.podman(&["pause", "paused"]);
     podman.podman(&["stop", "--time=0", "exited"]);
     podman.podman(&["create", "--name=created", "--network=none", "image"]);
-    run(&podman, "untouched", &[]);
-    let created = change_before_start(&podman);
+    run(podman, "untouched", &[]);
+    let created = change_before_start(podman);
 
     let (edited, none) = (edited(), Differences::new());
     let cases = [
@@ -175,7 +149,7 @@ fn states(place: &str, make: fn() -> Podman, engine: EngineKind) {
     assert_eq!(names, cases.map(|(name, _, _)| name));
     assert_eq!(gaps, []);
     let id = podman.podman(&["inspect", "--format={{.ID}}", "running"]);
-    let measurement = inspect_one(podman.live(), &id[..20]);
+    let measurement = look(podman.live(), &id[..20], engine);
     assert_eq!(measurement.container.name.as_deref(), Some("running"));
     let options = Options::default;
     let told = inspect_of(RuntimeKind::CriO, podman.live(), &["running"], options()).unwrap_err();
@@ -183,7 +157,7 @@ fn states(place: &str, make: fn() -> Podman, engine: EngineKind) {
 
     // The working directory is of the machine's root where the container has ids of its own.
     let is_mapped = !mapped.is_empty();
-    let mapped = inspect_one(podman.live(), "mapped");
+    let mapped = look(podman.live(), "mapped", engine);
     let of_root = |kind: &RuntimePathKind| {
         matches!(
             kind,
@@ -198,7 +172,7 @@ fn states(place: &str, make: fn() -> Podman, engine: EngineKind) {
     assert_eq!(made.any(|path| of_root(&path.kind)), is_mapped);
 
     // Podman's own record says that it runs; the process table knows better.
-    let running = inspect_one(podman.live(), "running");
+    let running = look(podman.live(), "running", engine);
     let pid = running.container.pid.expect("its pid");
     let conmon = podman.podman(&["inspect", "--format={{.State.ConmonPid}}", "running"]);
     for pid in [conmon, pid.to_string()] {
@@ -226,19 +200,35 @@ fn change_before_start(podman: &Podman) -> Differences {
 
 #[test]
 fn overlay() {
-    let make = || Podman::with(Kind::Ext4, 2048, "");
-    states("podman-overlay", make, EngineKind::Overlay);
+    require!("podman", "runc", "conmon", "busybox", "mkfs.ext4");
+    let podman = Podman::with(Kind::Ext4, 2048, "");
+    states("podman-overlay", &podman, EngineKind::Overlay);
 }
 
 #[test]
 fn fuse_overlayfs() {
-    states("podman-fuse", Podman::fuse, EngineKind::Overlay);
+    require!(
+        "podman",
+        "runc",
+        "conmon",
+        "busybox",
+        "fuse-overlayfs",
+        "mkfs.ext4"
+    );
+    states("podman-fuse", &Podman::fuse(), EngineKind::Overlay);
 }
 
 #[test]
 fn btrfs() {
-    let make = || Podman::with(Kind::Btrfs, 2048, "");
-    states("podman-btrfs", make, EngineKind::Btrfs);
+    require!("podman", "runc", "conmon", "busybox", "mkfs.btrfs");
+    let podman = Podman::with(Kind::Btrfs, 2048, "");
+    states("podman-btrfs", &podman, EngineKind::Btrfs);
+}
+
+#[test]
+fn vfs() {
+    require!("podman", "runc", "conmon", "busybox", "mkfs.ext4");
+    states("podman-vfs", &Podman::vfs(), EngineKind::Digest);
 }
 
 /// The program itself, which leaves nothing behind: no access time where they are kept strictly, no

@@ -6,6 +6,7 @@ pub use crate::fs::bolt::fuzzing::bolt;
 pub use crate::fs::btrfs::fuzzing::{
     btrfs_extent, btrfs_inode, btrfs_names, btrfs_root, btrfs_search,
 };
+pub use crate::fs::erofs::fuzzing::erofs;
 pub use crate::image::fuzzing::{image_blob, image_members, image_records};
 pub use crate::measure::btrfs::fuzzing::{
     btrfs_checksums, btrfs_chunk, btrfs_decompress, btrfs_extents, btrfs_superblock, btrfs_walk,
@@ -44,6 +45,7 @@ pub const TARGETS: &[plimsoll_core::fuzzing::Target] = &[
     ("docker_links", docker_links),
     ("docker_record", docker_record),
     ("dockerd_arguments", dockerd_arguments),
+    ("erofs", erofs),
     ("fiemap", fiemap),
     ("image_blob", image_blob),
     ("image_members", image_members),

@@ -16,11 +16,13 @@ pub(crate) const RUNTIMES: Generated<Results> = Generated {
     name: "runtimes",
     variable: "PLIMSOLL_MATRIX_DIR",
     tests: &[
+        "checkpoints",
         "docker_states",
         "docker_snapshots",
         "containerd_states",
         "containerd_pods",
         "podman_states",
+        "podman_composefs",
         "podman_hostile",
         "podman_rootless",
         "runtimes_page",

@@ -236,6 +236,16 @@ pub struct RuntimePath {
 }
 
 impl RuntimePath {
+    /// Whether it is the root directory, which every image has.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        let form = match &self.kind {
+            RuntimePathKind::OwnedBy { form, .. } => form,
+            form => form,
+        };
+        matches!(form, RuntimePathKind::Root { .. })
+    }
+
     /// Whether a change is nothing but what the runtime makes here: the path is new, or stands where
     /// the image had something else, and now has exactly this form.
     #[must_use]
@@ -270,6 +280,16 @@ impl RuntimePath {
                 RuntimePathKind::Symlink(target) => {
                     after.file_type == FileType::Symlink && after.target.as_ref() == Some(target)
                 }
+                RuntimePathKind::Root { mode } => {
+                    let given = matches!(self.kind, RuntimePathKind::OwnedBy { .. });
+                    change.before.as_ref().is_some_and(|before| {
+                        let kept = (before.uid, before.gid) == (after.uid, after.gid);
+                        before.file_type == FileType::Directory
+                            && after.file_type == FileType::Directory
+                            && after.mode == *mode
+                            && (kept || given)
+                    })
+                }
                 RuntimePathKind::OwnedBy { .. } => false,
             }
     }
@@ -284,6 +304,12 @@ pub enum RuntimePathKind {
     EmptyFile,
     /// A symbolic link with this target, owned by root.
     Symlink(Bytes),
+    /// The directory that the image has there, to which the driver gives these permissions, whatever the
+    /// image says, and the image's owner, or the one of [`Self::OwnedBy`].
+    Root {
+        /// The permission bits.
+        mode: u16,
+    },
     /// One of the forms above, owned by another user of the host than root: by the one who is root in
     /// the container's user namespace, or whom the container runs as.
     OwnedBy {

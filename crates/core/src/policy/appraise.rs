@@ -121,11 +121,16 @@ fn judge(change: &Change, policy: &Policy, made: &[RuntimePath], now: Timestamp)
     }
 }
 
-/// Whether `change` adds this path, and nothing about it is other than the runtime makes it.
+/// Whether `change` adds this path, or is one of the root directory that the runtime makes anew, and
+/// nothing about it is other than the runtime makes it.
 fn is_exactly(change: &Change, made: &RuntimePath) -> bool {
-    change.kind == ChangeKind::Added
+    let kind = match made.is_root() {
+        true => ChangeKind::Changed,
+        false => ChangeKind::Added,
+    };
+    change.kind == kind
         && change.confirmed
-        && change.before.is_none()
+        && change.before.is_none() == (kind == ChangeKind::Added)
         && change.renamed_from.is_none()
         && made.covers(change)
 }

@@ -1,13 +1,14 @@
 //! A directory handle, and everything that is reached through one.
 
 mod lasting;
+mod list;
 mod look;
 
 pub use self::lasting::Lasting;
+pub use self::list::DirReader;
 pub use self::look::{Identity, known_identity};
 
 use std::ffi::{CStr, CString, OsStr};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -18,12 +19,11 @@ use std::time::SystemTime;
 use plimsoll_core::model::FileType;
 use plimsoll_syscall::xattr;
 use rustix::fs::{
-    AtFlags, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, StatVfsMountFlags, StatxFlags,
-    StatxTimestamp,
+    AtFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxFlags, StatxTimestamp,
 };
 use rustix::io::{Errno, Result};
 
-use super::{LINK_LIMIT, Owners, Stat, XATTR_LIMIT};
+use super::{LINK_LIMIT, Owners, Stat, XATTR_LIMIT, erofs};
 
 const OPEN_DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -53,6 +53,9 @@ pub struct Dir {
     owners: Option<Arc<Owners>>,
     /// Whether entries were read from it.
     was_read: AtomicBool,
+    /// The directory itself where it is one of an EROFS image: the handle is then that of the image,
+    /// with which the kernel reaches nothing.
+    image: Option<Box<erofs::Directory>>,
 }
 
 impl Dir {
@@ -64,11 +67,47 @@ impl Dir {
         rustix::fs::open(path, OPEN_DIR.difference(OFlags::NOFOLLOW), Mode::empty()).map(Self::from)
     }
 
+    /// Opens the root directory of the EROFS image in a file. Of it and of what is reached through it can
+    /// be told what is there, and regular files can be opened; everything else fails.
+    ///
+    /// # Errors
+    /// Those of reading it; `InvalidData` when it is no image, or has features that are not known.
+    pub fn of_image(file: OwnedFd) -> std::io::Result<Self> {
+        let root = erofs::Directory::root(file.try_clone()?)?;
+        Ok(Self {
+            image: Some(Box::new(root)),
+            ..Self::from(file)
+        })
+    }
+
+    /// Returns a directory of the same image as this one.
+    fn in_image(&self, directory: erofs::Directory) -> Result<Self> {
+        let file = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0)?;
+        Ok(Self {
+            image: Some(Box::new(directory)),
+            ..self.beneath(file)
+        })
+    }
+
+    /// Whether it is a directory of an EROFS image.
+    #[must_use]
+    pub fn is_of_image(&self) -> bool {
+        self.image.is_some()
+    }
+
+    /// Returns the directory of an EROFS image that this one is.
+    pub(super) fn image(&self) -> Option<&erofs::Directory> {
+        self.image.as_deref()
+    }
+
     /// Opens a directory some levels beneath this one; `.` is this one again.
     ///
     /// # Errors
     /// Those of openat2(2): `ELOOP` for a link in the path, `EXDEV` for a path that leads out.
     pub fn open_beneath(&self, path: &[u8]) -> Result<Self> {
+        if let Some(image) = &self.image {
+            return self.in_image(image.beneath(path)?);
+        }
         rustix::fs::openat2(
             &self.fd,
             OsStr::from_bytes(path),
@@ -118,6 +157,9 @@ impl Dir {
     /// Those of openat(2): `ENOTDIR` or `ELOOP` when it is none.
     pub fn child(&self, name: &[u8]) -> Result<Self> {
         debug_assert!(!name.contains(&b'/'));
+        if let Some(image) = &self.image {
+            return self.in_image(image.child(name)?);
+        }
         rustix::fs::openat(&self.fd, OsStr::from_bytes(name), OPEN_DIR, Mode::empty())
             .map(|fd| self.beneath(fd))
     }
@@ -127,6 +169,9 @@ impl Dir {
     /// # Errors
     /// Those of statx(2).
     pub fn stat_self(&self) -> Result<Stat> {
+        if let Some(image) = &self.image {
+            return image.stat(b"").map(|stat| self.seen(stat));
+        }
         super::stat_fd(&self.fd).map(|stat| self.seen(stat))
     }
 
@@ -136,6 +181,9 @@ impl Dir {
     /// Those of statx(2): `ENOENT` when there is none.
     pub fn stat(&self, name: &[u8]) -> Result<Stat> {
         debug_assert!(!name.contains(&b'/'));
+        if let Some(image) = &self.image {
+            return image.stat(name).map(|stat| self.seen(stat));
+        }
         let raw = rustix::fs::statx(
             &self.fd,
             OsStr::from_bytes(name),
@@ -153,6 +201,9 @@ impl Dir {
     /// Those of readlinkat(2); `ENAMETOOLONG` beyond [`LINK_LIMIT`]; `EPERM` without the privilege to
     /// read a link without moving its access time.
     pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
+        if let Some(image) = &self.image {
+            return image.read_link(name);
+        }
         let through = match self.rests(name)? {
             true => self.fd.as_fd(),
             false => self.quiet()?,
@@ -319,7 +370,9 @@ impl Dir {
     }
 
     fn list_xattrs(&self, name: &[u8], buffer: &mut [u8]) -> Result<usize> {
-        if name.is_empty() {
+        if let Some(image) = &self.image {
+            image.list_xattrs(name, buffer)
+        } else if name.is_empty() {
             rustix::fs::flistxattr(&self.fd, buffer)
         } else {
             match self.at(name, |name| xattr::list_at(self.fd.as_fd(), name, buffer)) {
@@ -350,7 +403,9 @@ impl Dir {
     }
 
     fn get_xattr(&self, name: &[u8], attribute: &CStr, buffer: &mut [u8]) -> Result<usize> {
-        if name.is_empty() {
+        if let Some(image) = &self.image {
+            image.get_xattr(name, attribute.to_bytes(), buffer)
+        } else if name.is_empty() {
             rustix::fs::fgetxattr(&self.fd, attribute, buffer)
         } else {
             let get = |name: &CStr| xattr::get_at(self.fd.as_fd(), name, attribute, buffer);
@@ -384,21 +439,6 @@ impl Dir {
         path.extend_from_slice(name);
         path
     }
-
-    /// Returns a reader of this directory's entries, starting at `offset`: 0, or what
-    /// [`DirReader::offset`] gave. The position is the handle's own, so one reader at a time.
-    ///
-    /// # Errors
-    /// Those of lseek(2).
-    pub fn reader(&self, offset: u64) -> Result<DirReader<'_>> {
-        if self.was_read.swap(true, Ordering::Relaxed) || offset != 0 {
-            rustix::fs::seek(&self.fd, SeekFrom::Start(offset))?;
-        }
-        Ok(DirReader {
-            fd: self.fd.as_fd(),
-            offset,
-        })
-    }
 }
 
 /// Reads into a buffer that is as large as most need it, and where that is too small as large as the
@@ -430,6 +470,7 @@ impl From<OwnedFd> for Dir {
             in_view: false,
             owners: None,
             was_read: AtomicBool::new(false),
+            image: None,
         }
     }
 }
@@ -437,47 +478,5 @@ impl From<OwnedFd> for Dir {
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// Reads the entries of a directory in bounded portions.
-#[derive(Debug)]
-pub struct DirReader<'a> {
-    fd: BorrowedFd<'a>,
-    offset: u64,
-}
-
-impl DirReader<'_> {
-    /// Bytes of one portion: about a thousand names.
-    const PORTION: usize = 32 << 10;
-
-    /// Gives each name of the next portion to `each`, `.` and `..` left out, and returns whether
-    /// there may be more.
-    ///
-    /// # Errors
-    /// Those of getdents64(2).
-    pub fn next_portion(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool> {
-        let mut buffer = [MaybeUninit::<u8>::uninit(); Self::PORTION];
-        let mut entries = RawDir::new(self.fd, &mut buffer);
-        let mut any = false;
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            any = true;
-            self.offset = entry.next_entry_cookie();
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                each(name);
-            }
-            if entries.is_buffer_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(any)
-    }
-
-    /// Returns the position after the last name given, for [`Dir::reader`].
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.offset
     }
 }

@@ -16,6 +16,10 @@ use super::{Dir, Stat, too_long};
 /// # Errors
 /// Those of openat(2); `ESTALE` when the entry is no regular file any more.
 pub fn open_regular(dir: &Dir, name: &[u8]) -> Result<(OwnedFd, Stat)> {
+    if let Some(image) = dir.image() {
+        let (file, stat) = image.open_regular(name)?;
+        return Ok((file, dir.seen(stat)));
+    }
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty())?;

@@ -4,8 +4,10 @@
 pub(crate) mod bolt;
 pub mod btrfs;
 mod dir;
+pub(crate) mod erofs;
 mod file;
 mod owners;
+mod source;
 mod stat;
 
 pub use dir::{Dir, DirReader, Identity, Lasting, known_identity};

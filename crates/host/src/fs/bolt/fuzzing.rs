@@ -7,21 +7,10 @@
 use plimsoll_core::fuzzing::says_plainly;
 
 use super::page::{META_LENGTH, PAGE_SIZES, checksum};
-use super::{BoltError, Bucket, Entry, Source, View, ask};
+use super::{BoltError, Bucket, Entry, View, ask};
 
 /// Buckets within buckets that are looked into: more than any schema has.
 const DEPTH: usize = 6;
-
-impl Source for &[u8] {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
-        let offset = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .min(self.len());
-        let length = buffer.len().min(self.len() - offset);
-        buffer[..length].copy_from_slice(&self[offset..offset + length]);
-        Ok(length)
-    }
-}
 
 /// Any file, as it is and with meta pages whose checksums hold: reading it ends, and each key that is told
 /// is found again in a tree whose keys are in order.
@@ -45,7 +34,7 @@ pub fn bolt(data: &[u8]) {
 }
 
 fn read_all(data: &[u8]) {
-    let told = ask(&data, |view| {
+    let told = ask(&data.to_vec(), |view| {
         let mut left = 4096;
         look(view, &view.root(), DEPTH, &mut left)
     });

@@ -16,7 +16,8 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use self::page::{BUCKET, Kind, META_LENGTH, Meta, PAGE_SIZES, Page};
-use super::{RECORD_LIMIT, read_at};
+use super::RECORD_LIMIT;
+use super::source::Source;
 
 pub(crate) use self::page::Slice;
 
@@ -49,18 +50,6 @@ pub(crate) enum BoltError {
     /// It was written to faster than it could be read.
     #[error("it changes faster than it can be read")]
     Busy,
-}
-
-/// Bytes at a place: a file, or what stands for one.
-trait Source {
-    /// Fills `buffer` from `offset` on as far as there is something, and returns how much that was.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize>;
-}
-
-impl Source for OwnedFd {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
-        read_at(self, buffer, offset)
-    }
 }
 
 /// Answers a question by one state of the database in `file`. The question is asked again when the

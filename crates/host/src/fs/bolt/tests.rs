@@ -79,15 +79,6 @@ fn database(pages: &[Vec<u8>]) -> Vec<u8> {
     all
 }
 
-impl Source for Vec<u8> {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
-        let offset = usize::try_from(offset).unwrap().min(self.len());
-        let length = buffer.len().min(self.len() - offset);
-        buffer[..length].copy_from_slice(&self[offset..offset + length]);
-        Ok(length)
-    }
-}
-
 /// Everything in a bucket, as text.
 fn told(view: &View<'_>, bucket: &Bucket) -> Result<String, BoltError> {
     let mut out = String::new();
@@ -248,6 +239,7 @@ fn what_is_broken_is_refused() {
 }
 
 /// A database whose newest transaction is another one after so many questions.
+#[derive(Debug)]
 struct Moving {
     states: [Vec<u8>; 2],
     reads: Cell<usize>,

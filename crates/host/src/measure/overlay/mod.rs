@@ -377,14 +377,21 @@ impl Pair for OverlayPair<'_> {
     }
 
     fn renamed_from(&mut self, container: &Node, path: &RootPath) -> Option<RootPath> {
-        let (marks, parent_shifted) = match container {
+        let (layer, marks, parent_shifted) = match container {
             Node::Dir {
                 parts,
                 parent_shifted,
                 ..
-            } => (&parts.first()?.marks, *parent_shifted),
-            Node::Leaf(leaf) => (&leaf.marks, leaf.shifted),
+            } => {
+                let top = parts.first()?;
+                (top.layer, &top.marks, *parent_shifted)
+            }
+            Node::Leaf(leaf) => (leaf.layer, &leaf.marks, leaf.shifted),
         };
+        // A layer of the image leads on to where it has the data.
+        if layer != UPPER {
+            return None;
+        }
         let redirect = marks.redirect.as_deref()?;
         if redirect.first() == Some(&b'/') {
             return RootPath::parse(redirect).ok();

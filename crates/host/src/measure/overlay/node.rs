@@ -141,10 +141,16 @@ impl OverlayPair<'_> {
                     let Some(found) = self.layers.get(at) else {
                         break;
                     };
-                    // Data-only layers hold nothing but data; nothing there hides another one.
+                    // Data-only layers hold nothing but data; nothing there hides another one, and
+                    // nothing above hides them: the root of a composefs layer has whiteouts in the
+                    // place of their directories.
                     let merged = at < self.merged;
-                    if redirect.stopped && merged || !merged && copy.is_none() {
+                    if copy.is_none() && (redirect.stopped || !merged) {
                         break;
+                    }
+                    if redirect.stopped && merged {
+                        *layer = self.merged;
+                        continue;
                     }
                     *layer += 1;
                     match redirect.walk(&found.dir, &mut self.marks, merged)? {

@@ -10,6 +10,7 @@
 use plimsoll_core::model::{RootPath, RuntimePath, RuntimePathKind};
 
 use super::record::Spec;
+use crate::layers::LayerStack;
 use crate::runtimes::made::{Made, clean};
 
 /// Links that are made where the image has nothing.
@@ -77,6 +78,30 @@ fn directory(path: RootPath, owner: Owner, known: Owner) -> Option<RuntimePath> 
         kind: RuntimePathKind::Directory,
     };
     (owner != known).then(|| owned(made, owner))
+}
+
+/// Returns the root directory of a container that gets other permissions than its image's, or another
+/// owner.
+///
+/// The overlay driver makes it like the directory of the layer beneath, also where that holds data alone
+/// (overlay.go, `create`). The vfs driver leaves the root directory of a copy of the image for other ids
+/// to the machine's root, and Podman gives the container's to its root as it mounts it.
+pub(super) fn root_directory(stack: &LayerStack, root: Owner) -> Option<RuntimePath> {
+    let like = match stack {
+        LayerStack::Overlay(stack) => {
+            let composed = stack.image.first().filter(|top| top.dir.is_of_image());
+            composed.and(stack.data_only.first())
+        }
+        LayerStack::Plain(stack) => (root != ROOT).then_some(&stack.image),
+        LayerStack::Btrfs(_) => None,
+    };
+    let made = RuntimePath {
+        path: RootPath::root(),
+        kind: RuntimePathKind::Root {
+            mode: like?.dir.stat_self().ok()?.mode,
+        },
+    };
+    Some(owned(made, root))
 }
 
 fn owned(made: RuntimePath, owner: Owner) -> RuntimePath {

@@ -8,6 +8,7 @@ use plimsoll_core::model::{ExpectedMount, Gap};
 use rustix::io::Errno;
 
 use super::chain::{Chain, Link};
+use super::composefs::Composed;
 use super::fuse;
 use super::record::{self, ContainerRecord};
 use super::store::{Store, clause};
@@ -62,7 +63,7 @@ pub(super) fn inconsistent(why: impl Into<String>) -> RuntimeError {
 fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     let Wanted { store, chain, .. } = wanted;
     let mut gaps = Vec::new();
-    let marks = marks(wanted, &mut gaps)?;
+    let (marks, mounted_with) = marks(wanted, &mut gaps)?;
     let own = format!("overlay/{}", chain.own.name);
     let has = |path: String| store.graph.dir.has(path.as_bytes());
     if has(format!("{own}/diff1")) {
@@ -77,8 +78,12 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
         false => owners(wanted)?.map(Arc::new),
     };
     let mut image = Vec::new();
+    let mut composed = Composed::default();
     for link in chain.stacked() {
-        lowers(store, link, owners.as_ref(), &mut image)?;
+        match composed.add(store, link, owners.as_ref())? {
+            Some(layer) => image.push(Arc::new(layer)),
+            None => lowers(store, link, owners.as_ref(), &mut image)?,
+        }
     }
     let upper = layer(store, &chain.own, "diff", None)?;
     let lower = format!("{own}/lower");
@@ -96,6 +101,9 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
         // An image without any layer.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && chain.image.is_empty() => {}
         Err(e) => gaps.push(Gap::new(lower.as_str(), clause(&e))),
+    }
+    if let Some(options) = &mounted_with {
+        running(wanted, options, &composed, &mut gaps);
     }
     if marks.is_fuse() {
         fuse::require_plain(&upper)?;
@@ -127,7 +135,7 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
             injected: Vec::new(),
             injected_paths: Vec::new(),
             image,
-            data_only: Vec::new(),
+            data_only: composed.into_data(),
             marks,
             held,
         }),
@@ -136,27 +144,31 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     })
 }
 
-/// Returns which marks a container has: those of what it runs on, else of what would mount it.
-fn marks(wanted: &Wanted<'_>, gaps: &mut Vec<Gap>) -> Result<MarkNamespace, RuntimeError> {
+/// Returns which marks a container has: those of what it runs on, else of what would mount it; and what the
+/// kernel says of the overlay that it runs on.
+fn marks(
+    wanted: &Wanted<'_>,
+    gaps: &mut Vec<Gap>,
+) -> Result<(MarkNamespace, Option<OverlayMount>), RuntimeError> {
     let resting = resting_marks(wanted.store)?;
     let Some(mounted) = mounted(wanted, gaps) else {
-        return Ok(resting);
+        return Ok((resting, None));
     };
     if mounted.is_fuse_overlay() {
         let own = wanted.chain.own.name.as_str();
         gaps.extend(fuse::running(wanted.store, own, wanted.pid, &mounted));
-        return fuse_marks(wanted.store);
+        return Ok((fuse_marks(wanted.store)?, None));
     }
     if mounted.fs_type.as_bytes() != b"overlay" {
         gaps.push(not_the_driver(&mounted, "overlay"));
-        return Ok(resting);
+        return Ok((resting, None));
     }
     let options = OverlayMount::decode(mounted.super_options.as_bytes());
-    running(wanted, &options, gaps);
-    Ok(match options.userxattr {
+    let marks = match options.userxattr {
         true => MarkNamespace::User,
         false => MarkNamespace::Trusted,
-    })
+    };
+    Ok((marks, Some(options)))
 }
 
 /// Returns which marks a container has that is not mounted, and the layers of images. A user mounts with
@@ -193,7 +205,9 @@ fn owners(wanted: &Wanted<'_>) -> Result<Option<Owners>, RuntimeError> {
     let Some((users, groups)) = record.id_maps() else {
         return Ok(None);
     };
-    let is_copied = chain.own.is_mapped || chain.image.first().is_some_and(|top| top.is_mapped);
+    // Newer versions note the map of the container's own layer in both cases; where it was changed itself
+    // it has `diff1`.
+    let is_copied = chain.image.first().is_some_and(|top| top.is_mapped);
     if is_copied || users.is_empty() || groups.is_empty() {
         return Ok(None);
     }
@@ -218,12 +232,6 @@ pub(super) fn lowers(
         let home = store.home(link.home);
         home.is_some_and(|(dir, _)| dir.has(path.as_bytes()))
     };
-    if has("composefs-data") {
-        return Err(RuntimeError::Unavailable(format!(
-            "layer {} is kept as composefs, which Plimsoll cannot read",
-            link.name
-        )));
-    }
     image.push(Arc::new(layer(store, link, "diff", owners)?));
     for n in 1..=DIFFS_MAX {
         let name = format!("diff{n}");
@@ -316,7 +324,7 @@ fn agree(wanted: &Wanted<'_>, lowers: &[&[u8]]) -> Result<(), String> {
 }
 
 /// Holds what a container runs on against the records.
-fn running(wanted: &Wanted<'_>, options: &OverlayMount, gaps: &mut Vec<Gap>) {
+fn running(wanted: &Wanted<'_>, options: &OverlayMount, composed: &Composed, gaps: &mut Vec<Gap>) {
     let own = wanted.chain.own.name.as_str();
     let upper = options.upper.as_deref().and_then(last_two);
     if upper != Some((own.as_bytes(), b"diff")) {
@@ -328,7 +336,14 @@ fn running(wanted: &Wanted<'_>, options: &OverlayMount, gaps: &mut Vec<Gap>) {
             ),
         ));
     }
-    let lowers: Vec<&[u8]> = options.lower.iter().map(Vec::as_slice).collect();
+    // What holds data alone is a layer like any other to a kernel that knows no such ones (before 6.5).
+    let lowers = options.lower.iter().chain(&options.data_only);
+    let lowers: Vec<&[u8]> = lowers.map(Vec::as_slice).collect();
+    let lowers = match composed.lowers(wanted.chain, &lowers) {
+        Ok(lowers) => lowers,
+        Err(why) => return gaps.push(Gap::new("mountinfo", why)),
+    };
+    let lowers: Vec<&[u8]> = lowers.iter().map(AsRef::as_ref).collect();
     // An image without any layer is an empty directory.
     let is_empty = |lower: &&[u8]| last_two(lower) == Some((own.as_bytes(), &b"empty"[..]));
     if wanted.chain.image.is_empty() && lowers.iter().all(is_empty) {

@@ -4,6 +4,7 @@
 //! process table tells what runs, and what it contradicts is a gap.
 
 mod chain;
+mod composefs;
 mod conf;
 mod copies;
 mod fuse;
@@ -311,6 +312,7 @@ impl Runtime for Storage {
         };
         let mut paths = injected::made_by_runtime(&spec, root, user);
         paths.extend(led(store, stack, &paths));
+        paths.extend(injected::root_directory(stack, root));
         (paths, Vec::new())
     }
 

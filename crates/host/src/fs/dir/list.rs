@@ -1,0 +1,80 @@
+//! The names in a directory, in bounded portions.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{RawDir, SeekFrom};
+use rustix::io::Result;
+
+use super::Dir;
+use crate::fs::erofs;
+
+impl Dir {
+    /// Returns a reader of this directory's entries, starting at `offset`: 0, or what
+    /// [`DirReader::offset`] gave. The position is the handle's own, so one reader at a time.
+    ///
+    /// # Errors
+    /// Those of lseek(2).
+    pub fn reader(&self, offset: u64) -> Result<DirReader<'_>> {
+        let image = self.image();
+        let moves = self.was_read.swap(true, Ordering::Relaxed) || offset != 0;
+        if image.is_none() && moves {
+            rustix::fs::seek(&self.fd, SeekFrom::Start(offset))?;
+        }
+        Ok(DirReader {
+            fd: self.fd.as_fd(),
+            image,
+            offset,
+        })
+    }
+}
+
+/// Reads the entries of a directory in bounded portions.
+#[derive(Debug)]
+pub struct DirReader<'a> {
+    fd: BorrowedFd<'a>,
+    image: Option<&'a erofs::Directory>,
+    offset: u64,
+}
+
+impl DirReader<'_> {
+    /// Bytes of one portion: about a thousand names.
+    const PORTION: usize = 32 << 10;
+    const NAMES: usize = 1000;
+
+    /// Gives each name of the next portion to `each`, `.` and `..` left out, and returns whether
+    /// there may be more.
+    ///
+    /// # Errors
+    /// Those of getdents64(2).
+    pub fn next_portion(&mut self, mut each: impl FnMut(&[u8])) -> Result<bool> {
+        if let Some(image) = self.image {
+            let given = image.names(self.offset, Self::NAMES, each)?;
+            self.offset += given;
+            return Ok(given > 0);
+        }
+        let mut buffer = [MaybeUninit::<u8>::uninit(); Self::PORTION];
+        let mut entries = RawDir::new(self.fd, &mut buffer);
+        let mut any = false;
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            any = true;
+            self.offset = entry.next_entry_cookie();
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                each(name);
+            }
+            if entries.is_buffer_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Returns the position after the last name given, for [`Dir::reader`].
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
