@@ -233,6 +233,14 @@ impl All<'_> {
         chain: &[ChainId],
         image: &mut StoredImage,
     ) -> Result<(), RuntimeError> {
+        if let Ok(stat) = self.store.dir.stat_self()
+            && stat.uid != 0
+        {
+            return Err(RuntimeError::Unavailable(format!(
+                "the store is that of user {}, whose layers have the owners of a user namespace and cannot be verified yet",
+                stat.uid
+            )));
+        }
         let top = chain.last().map(ToString::to_string).unwrap_or_default();
         let mut snapshots = self
             .store
