@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use plimsoll_core::Verdict;
 use plimsoll_core::model::{ImageMeasurement, LayerMeasurement, RuntimeKind};
+use plimsoll_e2e::brute;
 use plimsoll_e2e::command::{run, shell};
 use plimsoll_e2e::containerd::Containerd;
 use plimsoll_e2e::disk::Disk;
@@ -438,4 +439,19 @@ fn docker_overlayfs() {
 #[test]
 fn docker_btrfs_snapshots() {
     of_docker(Driver::BtrfsSnapshots);
+}
+
+/// Verifying writes nothing and moves no time, with the daemon dead or alive, where each read would.
+#[test]
+fn no_trace_is_left() {
+    require_containerd!();
+    let mut store = Store::new(Containerd::start_strictly(Kind::Ext4), "overlayfs", None);
+    store.daemon.kill();
+    let root = store.daemon.root().display().to_string();
+    shell(&format!("sync -f {root}"));
+    let times = || brute::trace(&store.daemon.root());
+    let before = times();
+    assert!(before == times(), "looking for traces leaves some");
+    assert_reproduced(&store.verify());
+    assert!(before == times());
 }

@@ -133,11 +133,7 @@ impl All<'_> {
             target.manifests = content::manifests(self.store, target.digest, &mut target.missing);
             for manifest in &target.manifests {
                 for (blob, diff_id) in manifest.blobs.iter().zip(&manifest.layers) {
-                    if let Ok(blobs) = &self.blobs
-                        && blob.digest.algorithm() == Algorithm::Sha256
-                        && blobs.has(blob.digest.hex().as_bytes())
-                        && is_tar(blob)
-                    {
+                    if is_here(&self.blobs, blob) {
                         self.here.entry(*diff_id).or_insert_with(|| blob.clone());
                     }
                 }
@@ -237,6 +233,14 @@ impl All<'_> {
         chain: &[ChainId],
         image: &mut StoredImage,
     ) -> Result<(), RuntimeError> {
+        if let Ok(stat) = self.store.dir.stat_self()
+            && stat.uid != 0
+        {
+            return Err(RuntimeError::Unavailable(format!(
+                "the store is that of user {}, whose layers have the owners of a user namespace and cannot be verified yet",
+                stat.uid
+            )));
+        }
         let top = chain.last().map(ToString::to_string).unwrap_or_default();
         let mut snapshots = self
             .store
@@ -289,7 +293,9 @@ impl All<'_> {
                             Beneath::Tree(trees(beneath, &files))
                         })),
                     };
-                    let blob = self.here.get(diff_id).unwrap_or(blob);
+                    // Another image may have the same layer in another form.
+                    let own = is_here(&self.blobs, blob).then_some(blob);
+                    let blob = own.or(self.here.get(diff_id)).unwrap_or(blob);
                     Arc::new(StoredLayer {
                         diff_id: *diff_id,
                         files,
@@ -398,6 +404,12 @@ fn reference(blobs: &Result<Arc<Dir>, Errno>, blob: &Descriptor) -> Reference {
         dir: Arc::clone(blobs),
         digest,
     })
+}
+
+/// Whether a blob is here, in a form that is read.
+fn is_here(blobs: &Result<Arc<Dir>, Errno>, blob: &Descriptor) -> bool {
+    let has = |dir: &Arc<Dir>| dir.has(blob.digest.hex().as_bytes());
+    blob.digest.algorithm() == Algorithm::Sha256 && is_tar(blob) && blobs.as_ref().is_ok_and(has)
 }
 
 /// Whether a blob is a tar stream, by its media type: OCI's and Docker's end so, or with how it is

@@ -87,6 +87,12 @@ fn image(
         }
     };
     image.image.layers = diff_ids.to_vec();
+    let is_of_user = || root.stat("containers").is_ok_and(|stat| stat.uid != 0);
+    if root.is_remapped() || is_of_user() {
+        let why = "its layers were written with the owners of a user namespace (userns-remap, or Docker of a user), which cannot be verified yet";
+        image.gaps.push(Gap::new(id.to_string().as_str(), why));
+        return image;
+    }
     let mut beneath: Option<LayerName> = None;
     for (chain_id, diff_id) in chain_ids(&diff_ids).iter().zip(diff_ids.iter()) {
         let dir = layerdb::layer_dir(driver.as_str(), chain_id);
