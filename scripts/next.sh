@@ -1,7 +1,7 @@
 #!/bin/sh
 # Unpacks what Debian 12's own programs cannot do, beneath target/sid, and leaves the machine as it is: a
 # Docker that can keep its images in containerd, a Podman that can keep them as composefs with a registry to
-# take them from, and a CRIU that knows this kernel. They are Debian's unstable ones, fetched once by
+# take them from, a CRIU that knows this kernel, and cosign, which signs images. They are Debian's unstable ones, fetched once by
 # Debian's own client, which proves by signatures what it downloads. rm -r target/sid* fetches them anew.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ mkdir -p target
 docker="docker.io containerd"
 podman="podman conmon composefs docker-registry"
 # shellcheck disable=SC2086  # one word a package
-if ! DEBIAN_SUITE=sid sh scripts/debian.sh target/sid "$(dpkg --print-architecture)" $docker $podman criu \
+if ! DEBIAN_SUITE=sid sh scripts/debian.sh target/sid "$(dpkg --print-architecture)" $docker $podman criu cosign \
     >target/next.log 2>&1; then
     tail -n 5 target/next.log >&2
     echo "Debian's unstable release cannot be had: tests that need it are skipped, except in CI" >&2

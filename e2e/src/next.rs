@@ -83,6 +83,16 @@ pub fn podman_missing() -> Option<String> {
     (!version.status.success()).then_some(told)
 }
 
+/// Returns why cosign and a registry cannot be run here; `None` when they can.
+///
+/// # Panics
+/// In CI, when scripts/next.sh was not run.
+#[must_use]
+pub fn cosign_missing() -> Option<String> {
+    let mut programs = ["bin/cosign", "bin/docker-registry"].iter();
+    programs.find_map(|program| not_there(&usr().join(program)))
+}
+
 /// Returns a command that runs with the newer programs' `/usr` over the machine's, which nobody else sees:
 /// with it come all that these programs need. Should the test be killed it ends as well.
 #[must_use]

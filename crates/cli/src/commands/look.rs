@@ -8,9 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use indicatif::ProgressBar;
 use plimsoll_core::Summary;
-use plimsoll_core::model::{
-    Algorithm, Bytes, EngineKind, Gap, ImageIdentity, Measurement, Timestamp,
-};
+use plimsoll_core::model::{Algorithm, Bytes, EngineKind, Timestamp};
 use plimsoll_core::policy::{Action, Lifetime, Policy, appraise};
 use plimsoll_core::report::v1;
 use plimsoll_core::trust::ReferenceValues;
@@ -119,12 +117,10 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
     let progress = progress(look, *talk);
 
     let jobs = look.request.options.jobs;
-    let mut prover = Prover::new(look.layers, look.seals.clone(), jobs);
-    let gaps = inspect_down(&look.request, &mut prover, &mut |mut measurement| {
+    let prover = Prover::new(look.layers, look.seals.clone(), jobs);
+    let mut prover = prover.with_reference(look.reference.clone());
+    let gaps = inspect_down(&look.request, &mut prover, &mut |measurement| {
         progress.inc(1);
-        if let Some(reference) = &look.reference {
-            hold(&mut measurement, reference);
-        }
         let appraisal = appraise(&measurement, &look.policy, now);
         let container = v1::Container::new(measurement, appraisal);
         summary.add(container.verdict);
@@ -155,18 +151,6 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
         .and_then(|()| out.finish())
         .map_err(|error| CliError::writing(&error))?;
     Ok(code)
-}
-
-/// Holds the image of a container against reference values.
-fn hold(measurement: &mut Measurement, reference: &ReferenceValues) {
-    let image = &measurement.container.image;
-    let name = image.reference.as_ref();
-    let name = name.and_then(|name| std::str::from_utf8(name.as_bytes()).ok());
-    let identity = reference.judge(image, name.as_slice());
-    if let ImageIdentity::Unknown(why) = &identity {
-        measurement.gaps.push(Gap::new("image", why.clone()));
-    }
-    measurement.baseline.identity = Some(identity);
 }
 
 /// Returns which program this is.

@@ -43,6 +43,9 @@ pub struct ImageMeasurement {
     pub names: Vec<Bytes>,
     /// Its digests.
     pub image: Image,
+    /// The digests of every manifest of it, and of every index that leads to it, that its store keeps and
+    /// that were proved.
+    pub manifests: Vec<Digest>,
     /// What reference values say of it, where there are any.
     pub identity: Option<ImageIdentity>,
     /// What could not be seen of it, its layers aside.
@@ -102,6 +105,7 @@ mod tests {
             runtime: RuntimeKind::Docker,
             names: Vec::new(),
             image: Image::default(),
+            manifests: Vec::new(),
             identity: None,
             gaps: vec![Gap::new("a", "b"); gaps],
         };

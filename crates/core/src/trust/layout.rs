@@ -134,7 +134,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::model::{Image, ImageIdentity};
+    use crate::model::ImageIdentity;
 
     /// A layout with one image of two platforms.
     fn layout(annotations: &str) -> (String, HashMap<Digest, Vec<u8>>, [Digest; 2]) {
@@ -181,13 +181,8 @@ mod tests {
         for (annotations, name) in [(NAMED, None), ("", Some("registry.example/web:1"))] {
             let (values, configs) = values(annotations, name, |_| {});
             let values = values.unwrap();
-            let judge = |id: Digest| {
-                let image = Image {
-                    id: Some(id.into()),
-                    ..Image::default()
-                };
-                values.judge(&image, &["registry.example/web:1"])
-            };
+            let judge =
+                |id: Digest| values.judge(Some(&id.into()), &[], &["registry.example/web:1"]);
             for config in configs {
                 assert_eq!(judge(config), ImageIdentity::Agrees);
             }

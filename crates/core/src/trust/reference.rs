@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::name::ImageName;
 use super::signature::Signed;
-use crate::model::{Digest, Image, ImageId, ImageIdentity, escape};
+use crate::model::{Digest, ImageId, ImageIdentity, escape};
 use crate::yaml::{self, YamlError};
 
 /// What an image must be.
@@ -134,10 +134,16 @@ impl ReferenceValues {
         self.images.extend(other.images);
     }
 
-    /// Returns what these values say of an image that goes by these names. An image that goes by several
-    /// of their names must be what all of them say.
+    /// Returns what these values say of an image that has this configuration and these manifests, each of
+    /// them proved, and goes by these names. An image that goes by several of their names must be what all
+    /// of them say.
     #[must_use]
-    pub fn judge(&self, image: &Image, names: &[&str]) -> ImageIdentity {
+    pub fn judge(
+        &self,
+        id: Option<&ImageId>,
+        manifests: &[Digest],
+        names: &[&str],
+    ) -> ImageIdentity {
         let parsed: Vec<ImageName> = names
             .iter()
             .filter_map(|name| ImageName::parse(name).ok())
@@ -149,14 +155,11 @@ impl ReferenceValues {
         let mut found: Vec<&Expected> = self.images.iter().filter(is_named).collect();
         if found.is_empty() && parsed.is_empty() {
             // Without a name it can only be one of them by its digest.
-            let is_it = |expected: &&Expected| {
-                let id = image.id.as_ref();
-                id.is_some_and(|id| expected.configs.contains(id))
-            };
+            let is_it = |expected: &&Expected| id.is_some_and(|id| expected.configs.contains(id));
             found = self.images.iter().filter(is_it).collect();
         }
         if found.is_empty() {
-            let name = match (names.first(), &image.id) {
+            let name = match (names.first(), id) {
                 (Some(name), _) => escape(name.as_bytes()).into_owned(),
                 (None, Some(id)) => id.to_string(),
                 (None, None) => "that has neither name nor digest".into(),
@@ -167,7 +170,7 @@ impl ReferenceValues {
         }
         let mut unknown = None;
         for expected in found {
-            match expected.judge(image) {
+            match expected.judge(id, manifests) {
                 ImageIdentity::Agrees => {}
                 differs @ ImageIdentity::Differs(_) => return differs,
                 ImageIdentity::Unknown(why) => unknown = Some(why),
@@ -178,17 +181,15 @@ impl ReferenceValues {
 }
 
 impl Expected {
-    fn judge(&self, image: &Image) -> ImageIdentity {
+    fn judge(&self, id: Option<&ImageId>, manifests: &[Digest]) -> ImageIdentity {
         let list = |digests: Vec<String>| digests.join(" or ");
         let mut held = false;
         if !self.configs.is_empty() {
-            match &image.id {
+            match id {
                 Some(id) if self.configs.contains(id) => held = true,
                 found => {
                     let must = list(self.configs.iter().map(ToString::to_string).collect());
-                    let found = found
-                        .as_ref()
-                        .map_or("not known".into(), ToString::to_string);
+                    let found = found.map_or("not known".into(), ToString::to_string);
                     return ImageIdentity::Differs(format!(
                         "the digest of its configuration is {found}, and must be {must}"
                     ));
@@ -196,20 +197,18 @@ impl Expected {
             }
         }
         if !self.manifests.is_empty() {
-            match &image.manifest {
-                Some(manifest) if self.manifests.contains(manifest) => held = true,
-                Some(manifest) => {
-                    if self.signed {
-                        return ImageIdentity::Differs(format!(
-                            "the digest of its manifest is {manifest}, which none of the signatures is over"
-                        ));
-                    }
-                    let must = list(self.manifests.iter().map(ToString::to_string).collect());
-                    return ImageIdentity::Differs(format!(
-                        "the digest of its manifest is {manifest}, and must be {must}"
-                    ));
-                }
-                None => {}
+            let found = list(manifests.iter().map(ToString::to_string).collect());
+            if manifests.iter().any(|of| self.manifests.contains(of)) {
+                held = true;
+            } else if !manifests.is_empty() && self.signed {
+                return ImageIdentity::Differs(format!(
+                    "the digest of its manifest is {found}, which none of the signatures is over"
+                ));
+            } else if !manifests.is_empty() {
+                let must = list(self.manifests.iter().map(ToString::to_string).collect());
+                return ImageIdentity::Differs(format!(
+                    "the digest of its manifest is {found}, and must be {must}"
+                ));
             }
         }
         match held {
@@ -229,12 +228,16 @@ mod tests {
         format!("sha256:{}", byte.repeat(32))
     }
 
-    fn image(id: Option<&str>, manifest: Option<&str>) -> Image {
-        Image {
-            id: id.map(|byte| digest(byte).parse().unwrap()),
-            manifest: manifest.map(|byte| digest(byte).parse().unwrap()),
-            ..Image::default()
-        }
+    /// What values say of an image with these digests.
+    fn judge(
+        values: &ReferenceValues,
+        id: Option<&str>,
+        manifest: Option<&str>,
+        names: &[&str],
+    ) -> ImageIdentity {
+        let id: Option<ImageId> = id.map(|byte| digest(byte).parse().unwrap());
+        let manifests = manifest.map(|byte| digest(byte).parse().unwrap());
+        values.judge(id.as_ref(), manifests.as_slice(), names)
     }
 
     fn values() -> ReferenceValues {
@@ -247,7 +250,7 @@ mod tests {
 
     #[test]
     fn an_image_is_what_it_must_be_or_is_told() {
-        let web = |id, manifest| values().judge(&image(id, manifest), &["docker.io/acme/web:1"]);
+        let web = |id, manifest| judge(&values(), id, manifest, &["docker.io/acme/web:1"]);
         assert_eq!(web(Some("aa"), Some("bb")), ImageIdentity::Agrees);
         assert_eq!(web(Some("aa"), None), ImageIdentity::Agrees);
         for (id, manifest, why) in [
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_not_agreed_to() {
-        let judge = |id, manifest, name| values().judge(&image(id, manifest), &[name]);
+        let judge = |id, manifest, name| judge(&values(), id, manifest, &[name]);
         let unknown = |identity| match identity {
             ImageIdentity::Unknown(why) => why,
             other => panic!("{other:?}"),
@@ -286,10 +289,10 @@ mod tests {
     #[test]
     fn an_image_without_a_name_is_known_by_its_digest_alone() {
         assert_eq!(
-            values().judge(&image(Some("aa"), None), &[]),
+            judge(&values(), Some("aa"), None, &[]),
             ImageIdentity::Agrees
         );
-        let other = values().judge(&image(Some("bb"), None), &[]);
+        let other = judge(&values(), Some("bb"), None, &[]);
         assert!(matches!(other, ImageIdentity::Unknown(_)));
     }
 
@@ -306,7 +309,7 @@ mod tests {
                 manifests: vec![digest(byte).parse().unwrap()],
             });
         }
-        let judge = |name, manifest| values.judge(&image(Some("cc"), manifest), &[name]);
+        let judge = |name, manifest| judge(&values, Some("cc"), manifest, &[name]);
         assert_eq!(judge("acme/web:1", Some("aa")), ImageIdentity::Agrees);
         // Signed for that repository alone, and one signature is about any image.
         assert!(matches!(
@@ -330,11 +333,11 @@ mod tests {
         let values = ReferenceValues::parse(&text, None).unwrap();
         let name = ["registry.example/acme/web:1"];
         assert_eq!(
-            values.judge(&image(None, Some("cc")), &name),
+            judge(&values, None, Some("cc"), &name),
             ImageIdentity::Agrees
         );
         assert!(matches!(
-            values.judge(&image(None, Some("dd")), &name),
+            judge(&values, None, Some("dd"), &name),
             ImageIdentity::Differs(_)
         ));
     }

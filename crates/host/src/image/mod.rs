@@ -90,6 +90,7 @@ pub fn verify(
                 runtime: image.runtime,
                 names: image.names,
                 image: image.image,
+                manifests: image.manifests,
                 identity: None,
                 gaps: image.gaps,
             };

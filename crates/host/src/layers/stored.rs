@@ -17,6 +17,9 @@ pub struct StoredImage {
     pub names: Vec<Bytes>,
     /// Its digests.
     pub image: Image,
+    /// The digests of every manifest of it, and of every index that leads to it, that the store keeps and
+    /// that were proved.
+    pub manifests: Vec<Digest>,
     /// Its layers, the base first; fewer than it has where some were not found.
     pub layers: Vec<Arc<StoredLayer>>,
     /// What could not be seen of it.

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use plimsoll_core::Verdict;
 use plimsoll_core::model::{
-    Baseline, Bytes, Container, DiffId, Gap, LayerMeasurement, LayerProof, LayerTrust, escape,
+    Baseline, Bytes, Container, DiffId, Digest, Gap, Image, ImageId, ImageIdentity,
+    LayerMeasurement, LayerProof, LayerTrust, escape,
 };
-use plimsoll_core::trust::chain_ids;
+use plimsoll_core::trust::{ReferenceValues, chain_ids};
 
 use super::mark::Place;
 use super::{Identity, Store};
@@ -40,7 +41,18 @@ pub struct Prover {
     how: Layers,
     store: Store,
     jobs: Option<NonZero<usize>>,
+    reference: Option<ReferenceValues>,
+    /// The images of each runtime that was asked, by what it is called.
+    images: HashMap<String, Result<Vec<Kept>, String>>,
     known: HashMap<(PathBuf, Identity), Proved>,
+}
+
+/// An image as its runtime keeps it, each digest proved.
+#[derive(Debug)]
+struct Kept {
+    id: Option<ImageId>,
+    layers: Vec<DiffId>,
+    manifests: Vec<Digest>,
 }
 
 /// What was found of a layer.
@@ -93,8 +105,16 @@ impl Prover {
             how,
             store,
             jobs,
+            reference: None,
+            images: HashMap::new(),
             known: HashMap::new(),
         }
+    }
+
+    /// Has it hold the identity of images against reference values too.
+    #[must_use]
+    pub fn with_reference(self, reference: Option<ReferenceValues>) -> Self {
+        Self { reference, ..self }
     }
 
     /// Returns one that proves nothing: layers are taken as they lie on disk.
@@ -105,6 +125,28 @@ impl Prover {
 
     /// Returns how far the layers beneath a container are proved, and what could not be seen of them.
     pub fn prove(
+        &mut self,
+        runtime: &dyn Runtime,
+        container: &Container,
+        stack: &LayerStack,
+    ) -> (Baseline, Vec<Gap>) {
+        let (mut baseline, mut gaps) = self.prove_layers(runtime, container, stack);
+        if let Some(reference) = &self.reference {
+            let kept = self.images.entry(runtime.describe());
+            let kept = kept.or_insert_with(|| kept_by(runtime));
+            let identity = match kept {
+                Ok(kept) => identity(kept, container, reference),
+                Err(why) => ImageIdentity::Unknown(why.clone()),
+            };
+            if let ImageIdentity::Unknown(why) = &identity {
+                gaps.push(Gap::new("image", why.clone()));
+            }
+            baseline.identity = Some(identity);
+        }
+        (baseline, gaps)
+    }
+
+    fn prove_layers(
         &mut self,
         runtime: &dyn Runtime,
         container: &Container,
@@ -296,6 +338,46 @@ fn trees<'s>(container: &Container, stack: &'s LayerStack) -> Option<Vec<Tree<'s
             whole(&image.path, Place::of_tree(&image.dir))
         }
     }
+}
+
+/// Returns the images that a runtime keeps.
+fn kept_by(runtime: &dyn Runtime) -> Result<Vec<Kept>, String> {
+    let (images, _) = runtime.images().map_err(|error| error.to_string())?;
+    let kept = |image: StoredImage| Kept {
+        id: image.image.id,
+        layers: image.image.layers,
+        manifests: image.manifests,
+    };
+    Ok(images.into_iter().map(kept).collect())
+}
+
+/// Holds the image of a container against reference values: by what its runtime keeps of it, each digest
+/// proved, not by what the container's record says.
+fn identity(kept: &[Kept], container: &Container, reference: &ReferenceValues) -> ImageIdentity {
+    let Image {
+        reference: name,
+        id,
+        layers,
+        ..
+    } = &container.image;
+    let name = name.as_ref();
+    let name = name.and_then(|name| std::str::from_utf8(name.as_bytes()).ok());
+    let its = |kept: &&Kept| id.is_some() && kept.id == *id && kept.layers == *layers;
+    // Several stores, or names, may have it, with other manifests.
+    let mut manifests = Vec::new();
+    let mut any = false;
+    for kept in kept.iter().filter(its) {
+        any = true;
+        manifests.extend(kept.manifests.iter().copied());
+    }
+    if !any {
+        let why =
+            "its runtime keeps no record of its image that could be held against reference values";
+        return ImageIdentity::Unknown(why.into());
+    }
+    manifests.sort_by_key(Digest::hex);
+    manifests.dedup();
+    reference.judge(id.as_ref(), &manifests, name.as_slice())
 }
 
 /// Rebuilds the layers of a container's image.

@@ -129,7 +129,8 @@ fn hold(image: &mut ImageMeasurement, reference: &ReferenceValues) {
     let names: Vec<&str> = names
         .filter_map(|name| std::str::from_utf8(name.as_bytes()).ok())
         .collect();
-    image.identity = Some(reference.judge(&image.image, &names));
+    let id = image.image.id.as_ref();
+    image.identity = Some(reference.judge(id, &image.manifests, &names));
 }
 
 /// Returns a bar of the bytes that are read, on a terminal.

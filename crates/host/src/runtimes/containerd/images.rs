@@ -158,6 +158,11 @@ impl All<'_> {
                 layers: manifest.map_or_else(Vec::new, |manifest| manifest.layers.clone()),
                 ..Image::default()
             },
+            manifests: manifest.map_or_else(Vec::new, |manifest| {
+                let mut led = vec![manifest.digest, target.digest];
+                led.dedup();
+                led
+            }),
             layers: Vec::new(),
             gaps: altered.clone(),
         };

@@ -71,6 +71,7 @@ fn image(
             id: Some(id),
             ..Image::default()
         },
+        manifests: Vec::new(),
         layers: Vec::new(),
         gaps: Vec::new(),
     };

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use plimsoll_core::model::{DiffId, Digest, Gap};
+use plimsoll_core::model::{DiffId, Gap};
 
 use super::record::{ContainerRecord, ImageRecord};
 use super::store::{Home, Layers, Store, shown};
@@ -22,8 +22,6 @@ pub(super) struct Link {
     pub(super) is_mapped: bool,
     /// How many bytes its stream has, by its record.
     pub(super) size: u64,
-    /// The digest of what it was unpacked from, by its record.
-    pub(super) compressed: Option<Digest>,
 }
 
 /// A container's own layer, and those beneath it.
@@ -100,7 +98,6 @@ fn link<'l>(layers: &'l Layers, id: &str) -> Result<(Link, &'l str), String> {
         home: *home,
         is_mapped: record.is_mapped(),
         size: record.size(),
-        compressed: record.compressed(),
     };
     Ok((link, &record.parent))
 }

@@ -69,16 +69,18 @@ fn image(
             id: format!("sha256:{}", record.id).parse().ok(),
             ..Image::default()
         },
+        manifests: Vec::new(),
         layers: Vec::new(),
         gaps: Vec::new(),
     };
     image.names.sort();
     let mut manifests = Manifests::of(store, record, home);
     image.image.manifest = manifests.own;
+    image.manifests = std::mem::take(&mut manifests.proved);
     let found = store.image_layers(record, home).and_then(|ids| {
         image.image.layers = ids.to_vec();
         let links = links(store, record, &ids)?;
-        manifests.against(&links, &ids);
+        manifests.against(&ids);
         layers(store, &links, &ids, copies, known, &mut image)
     });
     if let Err(why) = found {

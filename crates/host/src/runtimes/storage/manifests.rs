@@ -1,5 +1,5 @@
-//! The manifests that a store keeps of an image, each held against its digest, the image's id and the
-//! records of the layers.
+//! The manifests that a store keeps of an image, each held against its digest, the image's id and its
+//! configuration.
 //!
 //! `storage/images.go`, `ImageDigestManifestBigDataNamePrefix`: `manifest` is the image's own one, and
 //! `manifest-<digest>` one that is called by its digest, that or the index that it was found in
@@ -7,7 +7,6 @@
 
 use plimsoll_core::model::{Algorithm, DiffId, Digest, Gap};
 
-use super::chain::Link;
 use super::record::{self, ImageRecord};
 use super::store::{Home, Store, big_data, clause, shown};
 use crate::fs::RECORD_LIMIT;
@@ -24,8 +23,10 @@ const MANIFESTS_MAX: usize = 128;
 pub(super) struct Manifests {
     /// The digest of the image's own one, where it is kept and proved.
     pub(super) own: Option<Digest>,
-    /// What it says of the layers, the base first.
-    layers: Vec<Digest>,
+    /// The digests of all that are kept and proved, and lead to the image.
+    pub(super) proved: Vec<Digest>,
+    /// How many layers that has.
+    layers: usize,
     /// What is wrong.
     pub(super) gaps: Vec<Gap>,
 }
@@ -43,26 +44,36 @@ impl Manifests {
             found.gaps.push(Gap::new(MANIFEST, why));
             names.truncate(MANIFESTS_MAX);
         }
-        let mut indexes = Vec::new();
+        let (mut indexes, mut manifests) = (Vec::new(), Vec::new());
         let mut proved = Vec::new();
         let any = !names.is_empty();
         for name in names {
             match found.read(store, image, home, name) {
                 Ok((digest, node)) => {
                     proved.push(digest);
-                    if node.config.is_none() {
-                        indexes.push((name, node));
+                    match node.config {
+                        None => indexes.push((name, digest, node)),
+                        Some(_) => manifests.push(digest),
                     }
                 }
                 Err(why) => found.gaps.push(Gap::new(shown(name).as_str(), why)),
             }
         }
-        for (name, index) in indexes {
+        let mut leading = manifests.clone();
+        for (name, digest, index) in indexes {
+            let mut leads = index.manifests.iter().map(|of| of.digest);
+            if leads.any(|of| manifests.contains(&of)) {
+                leading.push(digest);
+            }
             let mut leads = index.manifests.iter().map(|of| of.digest);
             if !leads.any(|of| Some(of) == found.own) {
                 let why = "it is an index that does not lead to the manifest of the image";
                 found.gaps.push(Gap::new(shown(name).as_str(), why));
             }
+        }
+        // What is no manifest of the image, nor leads to one, says nothing of it.
+        if found.own.is_some() {
+            found.proved.clone_from(&leading);
         }
         if let Some(told) = image.digest.as_deref().filter(|_| any)
             && !proved.iter().any(|of| of.to_string() == told)
@@ -121,37 +132,22 @@ impl Manifests {
         }
         if name == MANIFEST {
             self.own = Some(told);
-            self.layers = node.layers.iter().map(|layer| layer.digest).collect();
+            self.layers = node.layers.len();
         }
         Ok((told, node))
     }
 
-    /// Holds what the image's own manifest says of its layers against their records, the base first. A blob
-    /// is called by the digest of what was sent, which is compressed or is the layer itself.
-    pub(super) fn against(&mut self, layers: &[Link], ids: &[DiffId]) {
-        if self.own.is_none() {
-            return;
-        }
-        if self.layers.len() != ids.len() {
+    /// Holds what the image's own manifest says of its layers against the configuration. What it calls them is
+    /// the digests of what was sent: of a layer that two images share, compressed in two ways, only one is in
+    /// the layer's record.
+    pub(super) fn against(&mut self, ids: &[DiffId]) {
+        if self.own.is_some() && self.layers != ids.len() {
             let why = format!(
                 "it has {} layers, the configuration of the image {}",
-                self.layers.len(),
+                self.layers,
                 ids.len()
             );
             self.gaps.push(Gap::new(MANIFEST, why));
-            return;
-        }
-        for ((blob, link), diff_id) in self.layers.iter().zip(layers).zip(ids) {
-            let Some(kept) = link.compressed else {
-                continue;
-            };
-            if *blob != kept && blob != diff_id.digest() {
-                let why = format!(
-                    "it calls the blob of layer {} {blob}, the record of the layer {kept}: that came with another image, or one of them was altered",
-                    link.name
-                );
-                self.gaps.push(Gap::new(MANIFEST, why));
-            }
         }
     }
 }

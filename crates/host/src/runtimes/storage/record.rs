@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::fs::{IdRange, Owners};
-use plimsoll_core::model::{DiffId, Digest, escape};
+use plimsoll_core::model::{DiffId, escape};
 use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -169,9 +169,6 @@ pub(super) struct LayerRecord {
     pub(super) parent: String,
     #[serde(rename = "diff-digest", default)]
     diff_digest: Option<String>,
-    /// The digest of what it was unpacked from, which may be compressed.
-    #[serde(rename = "compressed-diff-digest", default)]
-    compressed: Option<String>,
     /// The length of its stream, -1 where that is not known.
     #[serde(rename = "diff-size", default)]
     diff_size: Option<i64>,
@@ -200,11 +197,6 @@ impl LayerRecord {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| text),
         }
-    }
-
-    /// Returns the digest of what it was unpacked from, where the record has one.
-    pub(super) fn compressed(&self) -> Option<Digest> {
-        self.compressed.as_deref()?.parse().ok()
     }
 
     /// Returns how many bytes its stream has, by the record; 0 where it does not say.
