@@ -253,7 +253,7 @@ impl Containerd {
     pub fn import(&self, namespace: &str, snapshotter: &str, image: &Archive) {
         let path = image.path.display().to_string();
         let mut arguments = vec!["images", "import", "--snapshotter", snapshotter];
-        if self.path != crate::command::PATH {
+        if self.path == next_path() {
             // Newer daemons do it themselves, with the snapshotter that they are configured with alone.
             arguments.push("--local");
         }
