@@ -89,7 +89,7 @@ lists() {
     AS=control ENVIRONMENT=PLIMSOLL_PROGRAM=/bin/true list command_line exit_codes_follow_the_verdict
     list plimsoll_core
     list plimsoll_syscall
-    list plimsoll_host
+    ENVIRONMENT=PLIMSOLL_VERITY=must list plimsoll_host
     list plimsoll_cli
     list bad_input
     list plimsoll_e2e
@@ -161,7 +161,7 @@ test_programs "$work/cargo.json" >"$work/programs"
 kernel=$PWD/target/kernel-$kernel_of
 DEBIAN_SUITE=trixie sh scripts/debian.sh target/guest arm64 \
     libc-bin dash bash coreutils findutils diffutils grep sed mawk util-linux mount kmod procps busybox-static \
-    btrfs-progs e2fsprogs xfsprogs attr acl libcap2-bin inotify-tools python3 python3-jsonschema
+    btrfs-progs e2fsprogs xfsprogs attr acl libcap2-bin inotify-tools fsverity python3 python3-jsonschema
 DEBIAN_SUITE=$kernel_of sh scripts/debian.sh "$kernel" arm64 linux-image-arm64
 for modules in "$kernel"/lib/modules/* "$kernel"/usr/lib/modules/*; do
     [ ! -d "$modules" ] || break
@@ -184,7 +184,7 @@ cp target/aarch64/aarch64-unknown-linux-gnu/debug/plimsoll "$root/$PWD/target/aa
 lists "$@"
 rm -f "$work/disk"
 truncate -s 32G "$work/disk"
-mkfs.ext4 -q -F -O ^has_journal -E lazy_itable_init=1 -d "$root" "$work/disk"
+mkfs.ext4 -q -F -O ^has_journal,verity -E lazy_itable_init=1 -d "$root" "$work/disk"
 
 # What mounts it: a shell and the modules that the disk takes, in the order in which they load.
 rm -rf "$work/initramfs"

@@ -140,7 +140,7 @@ pub const UNTESTED: &[Untested] = &[
         why: "CRI-O is in no suite of Debian (bookworm, trixie, sid, experimental) and could not be run. Its containers are in the same store as Podman's; how it notes them is read by its sources, and held by tests of the decoder alone.",
     },
     Untested {
-        places: &["podman-rootless"],
+        places: &["podman-rootless", "podman-rootless-fuse"],
         accesses: &[],
         states: &["checkpointed"],
         why: "Podman checkpoints no container of a user: that \"requires root\".",

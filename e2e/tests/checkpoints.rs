@@ -238,6 +238,12 @@ fn podman_overlay() {
 }
 
 #[test]
+fn podman_fuse_overlayfs() {
+    require!("fuse-overlayfs");
+    podman("podman-fuse", Podman::fuse, EngineKind::Overlay);
+}
+
+#[test]
 fn podman_composefs() {
     if let Some(why) = next::podman_missing() {
         eprintln!("SKIPPED {}: {why}", module_path!());

@@ -161,3 +161,93 @@ impl Reading {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+
+    fn digest(path: &std::path::Path) -> Hash {
+        let dir = Dir::open(path).unwrap();
+        read(&dir, false).unwrap().digest
+    }
+
+    #[test]
+    fn reading_changes_nothing_and_every_touch_does() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = |name: &str| tree.path().join(name);
+        fs::create_dir(path("d")).unwrap();
+        fs::write(path("d/a"), "a").unwrap();
+        fs::write(path("b"), "b").unwrap();
+        let before = digest(tree.path());
+        fs::read(path("b")).unwrap();
+        assert_eq!(digest(tree.path()), before);
+        let mut seen = vec![before];
+        let mut touched = |touch: &dyn Fn()| {
+            touch();
+            let now = digest(tree.path());
+            assert!(!seen.contains(&now));
+            seen.push(now);
+        };
+        touched(&|| fs::write(path("b"), "c").unwrap());
+        touched(&|| fs::rename(path("b"), path("d/b")).unwrap());
+        touched(&|| fs::hard_link(path("d/b"), path("b")).unwrap());
+        touched(&|| fs::remove_file(path("b")).unwrap());
+        touched(&|| {
+            let mode = fs::metadata(path("d/a")).unwrap().permissions();
+            fs::set_permissions(path("d/a"), mode).unwrap();
+        });
+    }
+
+    #[test]
+    fn who_writes_is_seen() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::write(tree.path().join("a"), "a").unwrap();
+        let dir = Dir::open(tree.path()).unwrap();
+        let open = fs::File::options().append(true).open(tree.path().join("a"));
+        let written = read(&dir, true).unwrap_err();
+        assert_eq!(
+            written.to_string().split(':').next(),
+            Some("/a is open for writing")
+        );
+        drop(open);
+        assert!(read(&dir, true).is_ok());
+    }
+
+    /// With fs-verity, which the emulated machine of `make emulated` has: `PLIMSOLL_VERITY` says that it must
+    /// be there.
+    #[test]
+    fn the_digest_of_verity_is_taken_in() {
+        let tree = tempfile::tempdir().unwrap();
+        let file = tree.path().join("a");
+        fs::write(&file, vec![7; 10_000]).unwrap();
+        let before = digest(tree.path());
+        let fsverity = |command| Command::new("fsverity").arg(command).arg(&file).output();
+        let enabled = fsverity("enable");
+        if !enabled.is_ok_and(|output| output.status.success()) {
+            let must = std::env::var_os("PLIMSOLL_VERITY").is_some();
+            assert!(!must, "fs-verity is not there");
+            eprintln!(
+                "SKIPPED {}: no fs-verity here, make emulated has it",
+                module_path!()
+            );
+            return;
+        }
+        let told = fsverity("measure").unwrap().stdout;
+        let told = String::from_utf8(told).unwrap();
+        let open = fs::File::open(&file).unwrap();
+        let (algorithm, measured) = verity::measure(open.as_fd()).unwrap();
+        let hex: String = measured.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            (algorithm, told.split(' ').next()),
+            (1, Some(&*format!("sha256:{hex}")))
+        );
+        let dir = Dir::open(tree.path()).unwrap();
+        assert!(dir.lasting(b"a").unwrap().has_verity);
+        let after = digest(tree.path());
+        assert_ne!(after, before);
+        assert_eq!(digest(tree.path()), after);
+    }
+}
