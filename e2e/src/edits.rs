@@ -5,7 +5,7 @@ use crate::brute::Differences;
 /// What a process in the container does: among it an edit that keeps size and mtime.
 pub const EDITS: &str = r"
     touch -r /usr/bin/tool /tmp/ref
-    printf X | dd of=/usr/bin/tool bs=1 seek=100 conv=notrunc 2>/dev/null
+    printf changed! | dd of=/usr/bin/tool bs=1 seek=100 conv=notrunc 2>/dev/null
     touch -r /tmp/ref /usr/bin/tool
     rm /tmp/ref
     chmod 600 /etc/shadow

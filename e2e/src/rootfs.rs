@@ -20,8 +20,8 @@ pub fn small_rootfs() -> TempDir {
         printf 'shadow\n' > etc/shadow
         chmod 640 etc/shadow
         head -c 300000 /dev/urandom > usr/bin/tool
-        # The byte that tests change is never one already that they write.
-        printf . | dd of=usr/bin/tool bs=1 seek=100 conv=notrunc status=none
+        # The bytes that tests change are never those already that they write.
+        for at in 0 100; do printf . | dd of=usr/bin/tool bs=1 seek=$at conv=notrunc status=none; done
         chmod 755 usr/bin/tool
         ln -s tool usr/bin/link
         printf 'library\n' > usr/lib/lib.so
