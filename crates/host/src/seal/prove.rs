@@ -40,6 +40,8 @@ pub enum Layers {
 pub struct Prover {
     how: Layers,
     store: Store,
+    /// Whether nothing was ever sealed, once that was asked.
+    has_none: OnceCell<bool>,
     jobs: Option<NonZero<usize>>,
     reference: Option<ReferenceValues>,
     /// The images of each runtime that was asked, by what it is called.
@@ -104,6 +106,7 @@ impl Prover {
         Self {
             how,
             store,
+            has_none: OnceCell::new(),
             jobs,
             reference: None,
             images: HashMap::new(),
@@ -152,7 +155,8 @@ impl Prover {
         container: &Container,
         stack: &LayerStack,
     ) -> (Baseline, Vec<Gap>) {
-        if self.how == Layers::Trust {
+        let has_none = || *self.has_none.get_or_init(|| self.store.is_absent());
+        if self.how == Layers::Trust || self.how == Layers::Auto && has_none() {
             return (Baseline::trusted(), Vec::new());
         }
         let mut gaps = Vec::new();

@@ -81,13 +81,19 @@ impl Store {
         self.state.join(SEALS)
     }
 
+    /// Whether there is none: nothing was sealed yet.
+    pub(super) fn is_absent(&self) -> bool {
+        let found = std::fs::symlink_metadata(self.directory());
+        found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// Returns the seal of the layer at `layer`; `None` when it has none.
     pub(super) fn get(&self, layer: &Path) -> Result<Option<Record>, StoreError> {
-        let directory = self.directory();
-        match std::fs::symlink_metadata(&directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            _ => self.trusted()?,
+        if self.is_absent() {
+            return Ok(None);
         }
+        self.trusted()?;
+        let directory = self.directory();
         let path = directory.join(name(layer));
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::open(&path, flags, Mode::empty()) {
