@@ -161,10 +161,10 @@ impl Prover {
         }
         let mut gaps = Vec::new();
         let trees = match trees(container, stack) {
-            Some(trees) => trees,
-            None if self.how == Layers::Auto => return (Baseline::trusted(), gaps),
-            None => {
-                let why = "nothing says which layers of which image it has: --layers trust takes them as they lie on disk";
+            Ok(trees) => trees,
+            Err(_) if self.how == Layers::Auto => return (Baseline::trusted(), gaps),
+            Err(why) => {
+                let why = format!("{why}: --layers trust takes its layers as they lie on disk");
                 gaps.push(Gap::new("layers", why));
                 return (Baseline::trusted(), gaps);
             }
@@ -296,13 +296,16 @@ impl Prover {
     }
 }
 
-/// Returns the trees that a container lies on, the base first; `None` when it is not known which layers
-/// they are of.
-fn trees<'s>(container: &Container, stack: &'s LayerStack) -> Option<Vec<Tree<'s>>> {
+/// Returns the trees that a container lies on, the base first.
+///
+/// # Errors
+/// Why nothing could be said of them, as a clause.
+fn trees<'s>(container: &Container, stack: &'s LayerStack) -> Result<Vec<Tree<'s>>, &'static str> {
+    const UNKNOWN: &str = "nothing says which layers of which image it has";
     let layers = &container.image.layers;
     let whole = |path: &'s Path, place| {
-        let chain = *chain_ids(layers).last()?;
-        Some(vec![Tree {
+        let chain = *chain_ids(layers).last().ok_or(UNKNOWN)?;
+        Ok(vec![Tree {
             path,
             place,
             identity: Identity::Chain(chain),
@@ -310,6 +313,9 @@ fn trees<'s>(container: &Container, stack: &'s LayerStack) -> Option<Vec<Tree<'s
         }])
     };
     match stack {
+        LayerStack::Overlay(stack) if !stack.data_only.is_empty() => {
+            Err("its layers are kept in a form that is neither sealed nor rebuilt (composefs)")
+        }
         LayerStack::Overlay(stack) => {
             let mut trees: Vec<Tree<'_>> = Vec::with_capacity(stack.image.len());
             // From the top down: what is of no layer of the image was put beneath the one over it.
@@ -317,7 +323,7 @@ fn trees<'s>(container: &Container, stack: &'s LayerStack) -> Option<Vec<Tree<'s
             for layer in &stack.image {
                 let identity = match layer.diff_id {
                     Some(diff_id) => Identity::Layer(diff_id),
-                    None => Identity::Beneath(above?),
+                    None => Identity::Beneath(above.ok_or(UNKNOWN)?),
                 };
                 above = layer.diff_id.or(above);
                 trees.push(Tree {
@@ -328,7 +334,10 @@ fn trees<'s>(container: &Container, stack: &'s LayerStack) -> Option<Vec<Tree<'s
                 });
             }
             trees.reverse();
-            (!trees.is_empty() && stack.data_only.is_empty()).then_some(trees)
+            match trees.is_empty() {
+                true => Err(UNKNOWN),
+                false => Ok(trees),
+            }
         }
         LayerStack::Btrfs(stack) => {
             let place = Place::Subvolume(&stack.anchor, stack.image.id);
