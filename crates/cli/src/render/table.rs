@@ -121,7 +121,7 @@ impl Table {
             .collect();
         let mut beside = beside::lines(container, self.verbose);
         beside.extend(layers::lines(container, self.verbose));
-        if wanted.is_empty() && gaps.is_empty() && beside.is_empty() {
+        if wanted.is_empty() && gaps.is_empty() && beside.is_empty() && !self.verbose {
             return Ok(());
         }
         writeln!(out)?;

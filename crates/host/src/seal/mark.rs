@@ -16,7 +16,7 @@ use crate::fs::btrfs::{ROOT_DIRECTORY, Trees};
 
 /// How far the clock that change times are taken from may lag behind: it moves once a tick, of which
 /// there are 100 a second at least (`CONFIG_HZ`).
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 
 /// Longest time that is waited for a layer that was touched just now.
 const PATIENCE: Duration = Duration::from_secs(2);
