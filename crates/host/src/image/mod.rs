@@ -72,16 +72,8 @@ pub fn verify(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Verified {
     let (jobs, layers_of) = jobs(&images);
-    // The largest first, so that none is left over in the end for one thread alone.
-    let mut order: Vec<usize> = (0..jobs.len()).collect();
-    order.sort_by_key(|at| std::cmp::Reverse(jobs.get(*at).map_or(0, |job| job.layer.size)));
-    let found = parallel::each(&order, jobs.len(), threads, |at| {
-        Some(jobs.get(at)?.verify(&jobs, progress))
-    });
-    let found: Vec<Option<Found>> = found.into_iter().map(Option::flatten).collect();
-    let layers = (0..jobs.len())
-        .filter_map(|at| Some(measurement(&found, at, jobs.get(at)?)))
-        .collect();
+    let all: Vec<usize> = (0..jobs.len()).collect();
+    let layers = verify_jobs(&jobs, &all, threads, progress);
     let images = images
         .into_iter()
         .zip(layers_of)
@@ -98,6 +90,43 @@ pub fn verify(
         })
         .collect();
     Verified { images, layers }
+}
+
+/// Verifies those layers of an image that are wanted, and returns what they came to, the base first. Of layers
+/// that are whole trees an edit is told of the right one only if all are wanted.
+#[must_use]
+pub(crate) fn verify_layers(
+    image: &StoredImage,
+    wanted: impl Fn(&StoredLayer) -> bool,
+    threads: NonZero<usize>,
+) -> Vec<LayerMeasurement> {
+    let (jobs, _) = jobs(std::slice::from_ref(image));
+    let numbered = jobs.iter().enumerate();
+    let wanted: Vec<usize> = numbered
+        .filter(|(_, job)| wanted(&job.layer))
+        .map(|(at, _)| at)
+        .collect();
+    verify_jobs(&jobs, &wanted, threads, &|_| {})
+}
+
+/// Looks at layers, and returns what came of them, in the order of `which`.
+fn verify_jobs(
+    jobs: &[Job],
+    which: &[usize],
+    threads: NonZero<usize>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Vec<LayerMeasurement> {
+    // The largest first, so that none is left over in the end for one thread alone.
+    let mut order = which.to_vec();
+    order.sort_by_key(|at| std::cmp::Reverse(jobs.get(*at).map_or(0, |job| job.layer.size)));
+    let found = parallel::each(&order, jobs.len(), threads, |at| {
+        Some(jobs.get(at)?.verify(jobs, progress))
+    });
+    let found: Vec<Option<Found>> = found.into_iter().map(Option::flatten).collect();
+    which
+        .iter()
+        .filter_map(|at| Some(measurement(&found, *at, jobs.get(*at)?)))
+        .collect()
 }
 
 /// Returns the layers of images, each once, and for each image which of them are its.

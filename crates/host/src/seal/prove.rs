@@ -17,7 +17,7 @@ use super::mark::Place;
 use super::{Identity, Store};
 use crate::image;
 use crate::layers::LayerStack;
-use crate::layers::stored::StoredImage;
+use crate::layers::stored::{StoredImage, StoredLayer};
 use crate::measure::thread_count;
 use crate::runtimes::Runtime;
 
@@ -207,15 +207,22 @@ impl Prover {
 
     /// Rebuilds those trees of a container that are to be.
     fn rebuild(&mut self, runtime: &dyn Runtime, container: &Container, trees: &[Tree<'_>]) {
-        let image = OnceCell::new();
-        for tree in trees {
-            let key = tree.key();
-            let Some(&Proved::ToRebuild { seal_broken }) = self.known.get(&key) else {
-                continue;
-            };
-            let measured = image.get_or_init(|| rebuilt(runtime, container, trees, self.jobs));
+        let known = |tree: &Tree<'_>| match self.known.get(&tree.key()) {
+            Some(&Proved::ToRebuild { seal_broken }) => Some(seal_broken),
+            _ => None,
+        };
+        let todo: Vec<(&Tree<'_>, bool)> = trees
+            .iter()
+            .filter_map(|tree| Some((tree, known(tree)?)))
+            .collect();
+        if todo.is_empty() {
+            return;
+        }
+        let these: Vec<&Tree<'_>> = todo.iter().map(|(tree, _)| *tree).collect();
+        let measured = rebuilt(runtime, container, trees, &these, self.jobs);
+        for (tree, seal_broken) in todo {
             let path = tree.path.as_os_str().as_bytes();
-            let measured = match (measured, tree.identity) {
+            let measured = match (&measured, tree.identity) {
                 (Ok(layers), Identity::Chain(_)) => Ok(layers.clone()),
                 (Ok(layers), Identity::Beneath(above)) => Ok(layers
                     .iter()
@@ -239,7 +246,7 @@ impl Prover {
                     false => format!("cannot be rebuilt: {why}"),
                 }),
             };
-            self.known.insert(key, found);
+            self.known.insert(tree.key(), found);
         }
     }
 
@@ -393,22 +400,22 @@ fn identity(kept: &[Kept], container: &Container, reference: &ReferenceValues) -
     reference.judge(id.as_ref(), &manifests, name.as_slice())
 }
 
-/// Rebuilds the layers of a container's image.
+/// Rebuilds those layers of a container's image that `wanted` lie on.
 fn rebuilt(
     runtime: &dyn Runtime,
     container: &Container,
     trees: &[Tree<'_>],
+    wanted: &[&Tree<'_>],
     jobs: Option<NonZero<usize>>,
 ) -> Result<Vec<LayerMeasurement>, String> {
     let (images, _) = runtime.images().map_err(|error| error.to_string())?;
-    let has = |image: &StoredImage, tree: &Tree<'_>| {
-        image.layers.iter().any(|layer| {
-            let mut between = layer.between.iter();
-            layer.files.path == tree.path || between.any(|between| between.files.path == tree.path)
-        })
+    let is_of = |layer: &StoredLayer, tree: &Tree<'_>| {
+        let mut between = layer.between.iter();
+        layer.files.path == tree.path || between.any(|between| between.files.path == tree.path)
     };
     let is_its = |image: &StoredImage| {
-        image.image.id == container.image.id && trees.iter().all(|tree| has(image, tree))
+        let has = |tree: &Tree<'_>| image.layers.iter().any(|layer| is_of(layer, tree));
+        image.image.id == container.image.id && trees.iter().all(has)
     };
     let image = images.into_iter().find(is_its).ok_or_else(|| {
         format!(
@@ -421,5 +428,10 @@ fn rebuilt(
         return Err(format!("{}: {}", gap.what, gap.why));
     }
     let threads = NonZero::new(thread_count(jobs)).unwrap_or(NonZero::<usize>::MIN);
-    Ok(image::verify(vec![image], threads, &|_| {}).layers)
+    // What is told of a whole tree follows from all beneath it.
+    let is_wanted = |layer: &StoredLayer| {
+        let mut wanted = wanted.iter();
+        wanted.any(|tree| matches!(tree.identity, Identity::Chain(_)) || is_of(layer, tree))
+    };
+    Ok(image::verify_layers(&image, is_wanted, threads))
 }
