@@ -34,6 +34,7 @@ keep $L1/app/f8 setfattr -n user.note -v 'b value' $L1/app/f8
 keep $L1/app/f13 setfattr -n user.more -v 1 $L1/app/f13
 touch -d 2001-01-01 $L1/app/f14
 rm $L1/app/f15
+printf 99 | dd of=$L1/app/f17 conv=notrunc status=none; chmod 600 $L1/app/f17
 ln -sfn other $L1/usr/bin/link
 rm $L1/app/f16; mkdir $L1/app/f16
 echo planted > $L1/app/planted
@@ -55,6 +56,7 @@ pub const OWN_FILES_TOLD: &str = "
 1 C /app/f12 owner
 1 C /app/f13 xattr
 1 C /app/f14 times
+1 C /app/f17 content,mode,times
 1 C /app/f3 content
 1 C /app/f8 xattr
 1 C /app/null device,times

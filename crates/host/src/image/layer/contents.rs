@@ -1,9 +1,11 @@
 //! Which files differ, where the digest of a rebuilt stream does not agree.
 
-use plimsoll_core::model::{Aspect, ChangeKind, Gap};
+use std::os::fd::OwnedFd;
+
+use plimsoll_core::model::{Aspect, ChangeKind, Gap, RootPath};
 
 use super::{Check, bare};
-use crate::fs::read_at;
+use crate::fs::{Stat, read_at};
 use crate::image::checksum::Checksum;
 use crate::image::member;
 use crate::image::tar_split::Record;
@@ -29,31 +31,46 @@ impl Check<'_> {
             let (Ok(path), Ok((fd, stat))) = (member::path(&name), self.tree.open(&name)) else {
                 continue;
             };
-            if stat.size != size || self.changed.contains(&path) {
+            // Another length is another content, and was told.
+            if stat.size != size {
                 continue;
             }
-            let mut checksum = Checksum::default();
-            let mut buffer = vec![0; 128 << 10];
-            let mut at = 0;
-            loop {
-                match read_at(&fd, &mut buffer, at) {
-                    Ok(0) => break,
-                    Ok(read) => {
-                        checksum.update(buffer.get(..read).unwrap_or_default());
-                        at += read as u64;
-                    }
-                    Err(errno) => {
-                        let gap = Gap::new(path.as_bytes(), Trouble::from(errno).0);
-                        self.recorder.gap(gap);
-                        break;
-                    }
+            match checksum(&fd) {
+                Ok(found) if found == expected => {}
+                Ok(_) => self.other_content(path, &stat),
+                Err(errno) => {
+                    let gap = Gap::new(path.as_bytes(), Trouble::from(errno).0);
+                    self.recorder.gap(gap);
                 }
             }
-            if checksum.finish() != expected {
-                let mut change = bare(&path, ChangeKind::Changed);
+        }
+    }
+
+    /// Tells that a file has another content, beside what was told of it already.
+    fn other_content(&mut self, path: RootPath, stat: &Stat) {
+        if let Some(change) = self.differing.get_mut(&path) {
+            if change.kind == ChangeKind::Changed {
                 change.aspects.insert(Aspect::Content);
-                change.after = Some(Box::new(stat.attributes(None)));
-                self.record(change);
+            }
+            return;
+        }
+        let mut change = bare(&path, ChangeKind::Changed);
+        change.aspects.insert(Aspect::Content);
+        change.after = Some(Box::new(stat.attributes(None)));
+        self.record(change);
+    }
+}
+
+fn checksum(fd: &OwnedFd) -> rustix::io::Result<[u8; 8]> {
+    let mut checksum = Checksum::default();
+    let mut buffer = vec![0; 128 << 10];
+    let mut at = 0;
+    loop {
+        match read_at(fd, &mut buffer, at)? {
+            0 => return Ok(checksum.finish()),
+            read => {
+                checksum.update(buffer.get(..read).unwrap_or_default());
+                at += read as u64;
             }
         }
     }
