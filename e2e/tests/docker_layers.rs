@@ -111,7 +111,7 @@ fn fresh(driver: Driver) {
         daemon.run(&format!("{image}-mounts"), &options, image, &SLEEP);
         daemon.run(
             &format!("{image}-workdir"),
-            &["-w", "/var/run/work/dir"],
+            &["-w", "/var/run/app/dir"],
             image,
             &SLEEP,
         );
@@ -319,14 +319,14 @@ fn vfs_needs_the_digest_engine() {
     require!("dockerd", "containerd", "docker", "busybox", "setpriv");
     let daemon = Dockerd::start(Driver::Vfs);
     daemon.import("image", odd_rootfs().path());
-    daemon.run("web", &["-w", "/var/run/work"], "image", &SLEEP);
+    daemon.run("web", &["-w", "/var/run/app"], "image", &SLEEP);
     let (code, told) = verdict(&daemon, &["web"], &[]);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("use --engine digest"), "{told}");
     assert!(told.contains("\"verdict\": \"unknown\""), "{told}");
     let (code, told) = verdict(&daemon, &["web"], &["--engine", "digest"]);
     assert_eq!(code, Some(0), "{told}");
-    daemon.exec("web", "touch -r /etc/shadow /var/run/work/r; echo sHadow > /etc/shadow; touch -r /var/run/work/r /etc/shadow; rm /var/run/work/r");
+    daemon.exec("web", "touch -r /etc/shadow /var/run/app/r; echo sHadow > /etc/shadow; touch -r /var/run/app/r /etc/shadow; rm /var/run/app/r");
     let (code, told) = verdict(&daemon, &["web"], &["--engine", "digest"]);
     assert_eq!(code, Some(1), "{told}");
     let options = Options {

@@ -36,7 +36,7 @@ pub(super) fn take(seeds: &mut Seeds) {
                 "type=volume,dst=/m/v",
                 "--init",
                 "--workdir",
-                "/work/dir",
+                "/app/dir",
                 "--label",
                 "a=\u{fc}\n",
             ],

@@ -109,10 +109,10 @@ mod tests {
             made.iter()
                 .any(|p| p.path.as_bytes() == path.as_bytes() && p.kind == kind)
         };
-        // The list that `find` printed of the writable layer of that container.
+        // The list that `find` printed of the writable layer of that container, but that names were changed.
         for directory in [
-            "/work/dir",
-            "/work",
+            "/app/dir",
+            "/app",
             "/x",
             "/x/y",
             "/p",
