@@ -15,7 +15,6 @@ use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use plimsoll_core::Verdict;
 use plimsoll_core::model::{ChainId, DiffId, Gap, RootPath, Timestamp};
@@ -124,7 +123,6 @@ pub fn seal(
         Some(subjects.get(at)?.place().note())
     });
     let mut verified = image::verify(images, threads, progress);
-    let time = now();
     let intact = verified.layers.iter();
     let intact = intact.filter(|layer| layer.verdict() == Verdict::Intact);
     let intact: HashSet<Box<[u8]>> = intact.map(|layer| layer.path.as_bytes().into()).collect();
@@ -140,7 +138,7 @@ pub fn seal(
             Err(error) => return Some(Err(error.clone())),
         };
         Some(match subject.needs.iter().all(|path| is_intact(path)) {
-            true => subject.keep(mark, time, store),
+            true => subject.keep(mark, store),
             false => Err(Unsealable::Beneath),
         })
     });
@@ -191,13 +189,12 @@ impl Subject {
     }
 
     /// Keeps the seal, if the layer is still as it was noted before it was verified.
-    fn keep(&self, mark: &Mark, time: Timestamp, store: &Store) -> Result<(), Unsealable> {
+    fn keep(&self, mark: &Mark, store: &Store) -> Result<(), Unsealable> {
         if !self.place().holds(mark)? {
             return Err(Unsealable::Changed);
         }
         let record = Record {
             identity: self.identity.hash(),
-            time,
             mark: *mark,
         };
         Ok(store.put(self.path(), &record)?)
@@ -207,16 +204,16 @@ impl Subject {
 /// Returns the layers of images, each once.
 fn subjects(images: &[StoredImage]) -> Vec<Subject> {
     let mut subjects: Vec<Subject> = Vec::new();
+    let mut known: HashSet<&Path> = HashSet::new();
     for image in images {
         let chain = chain_ids(&image.image.layers);
         for (at, layer) in image.layers.iter().enumerate() {
-            let is_known = |subject: &Subject| subject.path() == layer.files.path;
             let identity = match (&layer.form, chain.get(at)) {
                 (Form::Own(_), _) => Identity::Layer(layer.diff_id),
                 (Form::Whole(_), Some(chain)) => Identity::Chain(*chain),
                 (Form::Whole(_), None) => continue,
             };
-            if subjects.iter().any(is_known) {
+            if !known.insert(&layer.files.path) {
                 continue;
             }
             let is_whole = matches!(layer.form, Form::Whole(_));
@@ -238,14 +235,4 @@ fn subjects(images: &[StoredImage]) -> Vec<Subject> {
         }
     }
     subjects
-}
-
-/// Returns the time of the host's clock.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let since = since.unwrap_or_default();
-    Timestamp {
-        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nanoseconds: since.subsec_nanos(),
-    }
 }

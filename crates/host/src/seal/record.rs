@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use plimsoll_core::model::Timestamp;
 use sha2::{Digest as _, Sha256};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -21,8 +20,6 @@ pub(super) const LENGTH_MAX: usize = 200;
 pub(super) struct Record {
     /// The digest of what it was verified to be: see [`super::Identity`].
     pub(super) identity: Hash,
-    /// When, on the host's clock.
-    pub(super) time: Timestamp,
     /// What was noted.
     pub(super) mark: Mark,
 }
@@ -33,8 +30,6 @@ impl Record {
         let mut bytes = Vec::with_capacity(LENGTH_MAX);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.identity);
-        bytes.extend_from_slice(&self.time.seconds.to_le_bytes());
-        bytes.extend_from_slice(&self.time.nanoseconds.to_le_bytes());
         match &self.mark {
             Mark::Entries(digest) => {
                 bytes.push(1);
@@ -62,8 +57,6 @@ impl Record {
         }
         let rest = body.strip_prefix(MAGIC)?;
         let (identity, rest) = rest.split_first_chunk::<32>()?;
-        let (seconds, rest) = rest.split_first_chunk::<8>()?;
-        let (nanoseconds, rest) = rest.split_first_chunk::<4>()?;
         let (kind, rest) = rest.split_first()?;
         let (digest, rest) = rest.split_first_chunk::<32>()?;
         let mark = match (kind, rest) {
@@ -83,10 +76,6 @@ impl Record {
         };
         Some(Self {
             identity: *identity,
-            time: Timestamp {
-                seconds: i64::from_le_bytes(*seconds),
-                nanoseconds: u32::from_le_bytes(*nanoseconds),
-            },
             mark,
         })
     }
@@ -108,10 +97,6 @@ mod tests {
     fn records() -> [Record; 2] {
         let record = |mark| Record {
             identity: [1; 32],
-            time: Timestamp {
-                seconds: 1_700_000_000,
-                nanoseconds: 5,
-            },
             mark,
         };
         let items = Items {

@@ -233,18 +233,12 @@ fn failed(path: &Path, error: &std::io::Error) -> StoreError {
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    use plimsoll_core::model::Timestamp;
-
     use super::*;
     use crate::seal::mark::Mark;
 
     fn record(byte: u8) -> Record {
         Record {
             identity: [byte; 32],
-            time: Timestamp {
-                seconds: 1,
-                nanoseconds: 0,
-            },
             mark: Mark::Entries([byte; 32]),
         }
     }

@@ -21,6 +21,14 @@ use crate::output::Output;
 use crate::talk::Talk;
 use crate::{config, reference};
 
+/// What is done with layers.
+#[derive(Debug)]
+enum Work {
+    Verify,
+    /// They are sealed as well, in this state directory where it is given.
+    Seal(Option<PathBuf>),
+}
+
 /// The forms in which images are told of.
 #[derive(Debug, Clone, Copy)]
 enum Form {
@@ -38,18 +46,12 @@ pub(crate) fn run(
     talk: &Talk,
 ) -> Result<u8, CliError> {
     match command {
-        ImageCommand::Verify(args) => look(args, None, config, *talk),
-        ImageCommand::Seal(args) => look(args.verify, Some(args.state), config, *talk),
+        ImageCommand::Verify(args) => look(args, Work::Verify, config, *talk),
+        ImageCommand::Seal(args) => look(args.verify, Work::Seal(args.state), config, *talk),
     }
 }
 
-/// Verifies; and seals when `seal` is there, which says where seals are kept, if not where they usually are.
-fn look(
-    args: VerifyArgs,
-    seal: Option<Option<PathBuf>>,
-    config: Option<&Path>,
-    talk: Talk,
-) -> Result<u8, CliError> {
+fn look(args: VerifyArgs, work: Work, config: Option<&Path>, talk: Talk) -> Result<u8, CliError> {
     let file = config::load(config)?;
     let format = match args.format.or(file.comparison.format) {
         None | Some(Format::Table) => Form::Table,
@@ -65,7 +67,10 @@ fn look(
         jobs: jobs.and_then(|jobs| NonZero::new(jobs as usize)),
         ..Options::default()
     };
-    let state = seal.map(|state| store(state.or(file.comparison.state).as_deref()));
+    let state = match work {
+        Work::Verify => None,
+        Work::Seal(state) => Some(store(state.or(file.comparison.state).as_deref())),
+    };
     let reference = reference::load(&args.identity)?;
     let sources = sources(args.places.or(file.places))?;
     let (found, gaps) = image::images(&sources, &args.images)?;
