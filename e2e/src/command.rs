@@ -1,7 +1,7 @@
 //! Programs that the tests run.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// Where programs are looked for, whatever the caller's environment says.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,10 +26,18 @@ pub fn run(program: impl AsRef<Path>, args: &[&str]) -> String {
         .env("PATH", PATH)
         .output()
         .unwrap_or_else(|e| panic!("{} cannot be started: {e}", program.display()));
+    told(&program.display().to_string(), args, &output)
+}
+
+/// Returns what a program that was run with these arguments wrote to its standard output.
+///
+/// # Panics
+/// When it failed; the message holds its standard error.
+#[must_use]
+pub fn told(program: &str, args: &[&str], output: &Output) -> String {
     assert!(
         output.status.success(),
-        "{} {} failed: {}",
-        program.display(),
+        "{program} {} failed: {}",
         args.join(" "),
         String::from_utf8_lossy(&output.stderr)
     );

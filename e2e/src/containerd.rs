@@ -220,13 +220,7 @@ impl Containerd {
             own => self.namespace(own),
         };
         let output = self.try_ctr(&[&["--namespace", &namespace], arguments].concat());
-        assert!(
-            output.status.success(),
-            "ctr {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout)
+        crate::command::told("ctr", arguments, &output)
             .trim_end()
             .to_owned()
     }

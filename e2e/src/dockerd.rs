@@ -263,13 +263,7 @@ impl Dockerd {
     /// When it fails.
     pub fn docker(&self, arguments: &[&str]) -> String {
         let output = self.try_docker(arguments);
-        assert!(
-            output.status.success(),
-            "docker {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout)
+        crate::command::told("docker", arguments, &output)
             .trim_end()
             .to_owned()
     }

@@ -113,13 +113,7 @@ impl Rootless {
     /// When it fails.
     pub fn podman(&self, arguments: &[&str]) -> String {
         let output = self.try_podman(arguments);
-        assert!(
-            output.status.success(),
-            "podman {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout)
+        crate::command::told("podman", arguments, &output)
             .trim_end()
             .to_owned()
     }

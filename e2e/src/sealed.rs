@@ -1,13 +1,83 @@
-//! A container of the image of six layers, and seals of these.
+//! Seals of the layers of an image, and a container of the image of six layers that is held to them.
 
 use std::num::NonZero;
 
 use plimsoll_core::model::{Aspect, EngineKind, LayerProof, LayerTrust, Measurement, RuntimeKind};
 use plimsoll_host::image;
-use plimsoll_host::inspect::{Options, Request, Target, inspect_down};
+use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect_down};
 use plimsoll_host::seal::{self, Layers, Prover};
 
 use crate::image_store::{NAME, Runtime, Store};
+
+/// A place for seals, and where the images and containers are that are held to them.
+#[derive(Debug)]
+pub struct Seals {
+    /// Where images and containers are looked for.
+    pub sources: Sources,
+    /// Whose they are.
+    pub runtime: RuntimeKind,
+    /// Where the seals are kept.
+    pub state: tempfile::TempDir,
+}
+
+impl Seals {
+    /// Makes a place where nothing is sealed yet.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn new(sources: Sources, runtime: RuntimeKind) -> Self {
+        Self {
+            sources,
+            runtime,
+            state: tempfile::tempdir().expect("a directory"),
+        }
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> seal::Store {
+        seal::Store::at(self.state.path())
+    }
+
+    /// Seals the layers of the image, and returns which are sealed and what was said of the others.
+    ///
+    /// # Panics
+    /// When not everything is found and seen.
+    #[must_use]
+    #[track_caller]
+    pub fn seal(&self) -> (Vec<bool>, Vec<String>) {
+        let (images, gaps) = image::images(&self.sources, &[NAME.to_owned()]).expect("images");
+        assert_eq!(gaps, []);
+        self.store().make().expect("a store");
+        let sealed = seal::seal(images, &self.store(), two(), &|_| {});
+        let layers = sealed.verified.layers.iter();
+        let why = layers.flat_map(|layer| layer.gaps.iter().map(|gap| gap.why.clone()));
+        (sealed.sealed, why.collect())
+    }
+
+    /// Checks a container.
+    ///
+    /// # Panics
+    /// When it is not found.
+    #[must_use]
+    pub fn check(&self, name: &str, layers: Layers, options: Options) -> Measurement {
+        let request = Request {
+            sources: self.sources.clone(),
+            targets: vec![Target::Named {
+                runtime: Some(self.runtime),
+                name: name.into(),
+            }],
+            paths: Vec::new(),
+            options,
+        };
+        let mut prover = Prover::new(layers, self.store(), Some(two()));
+        let mut found = None;
+        let gaps = inspect_down(&request, &mut prover, &mut |m| found = Some(m));
+        assert_eq!(gaps.expect("inspect"), []);
+        found.expect("one container")
+    }
+}
 
 /// The container that is checked.
 pub const CONTAINER: &str = "web";
@@ -17,8 +87,8 @@ pub const CONTAINER: &str = "web";
 pub struct Sealed {
     /// The store.
     pub store: Store,
-    /// Where its seals are kept.
-    pub state: tempfile::TempDir,
+    /// Its seals.
+    pub seals: Seals,
 }
 
 impl Sealed {
@@ -28,39 +98,18 @@ impl Sealed {
     /// When it cannot be made.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        match &store.runtime {
+        let runtime = match &store.runtime {
             Runtime::Docker(daemon) => {
                 daemon.create(CONTAINER, &[], NAME, &["/bin/busybox", "true"]);
+                RuntimeKind::Docker
             }
             Runtime::Podman(podman) => {
                 podman.podman(&["create", "--name", CONTAINER, NAME, "/bin/busybox", "true"]);
+                RuntimeKind::Podman
             }
-        }
-        let state = tempfile::tempdir().expect("a directory");
-        Self { store, state }
-    }
-
-    /// Returns the store of its seals.
-    #[must_use]
-    pub fn seals(&self) -> seal::Store {
-        seal::Store::at(self.state.path())
-    }
-
-    /// Seals the layers, and returns which are sealed and what was said of the others.
-    ///
-    /// # Panics
-    /// When not everything is found and seen.
-    #[must_use]
-    #[track_caller]
-    pub fn seal(&self) -> (Vec<bool>, Vec<String>) {
-        let names = [NAME.to_owned()];
-        let (images, gaps) = image::images(&self.store.sources(), &names).expect("images");
-        assert_eq!(gaps, []);
-        self.seals().make().expect("a store");
-        let sealed = seal::seal(images, &self.seals(), two(), &|_| {});
-        let layers = sealed.verified.layers.iter();
-        let why = layers.flat_map(|layer| layer.gaps.iter().map(|gap| gap.why.clone()));
-        (sealed.sealed, why.collect())
+        };
+        let seals = Seals::new(store.sources(), runtime);
+        Self { store, seals }
     }
 
     /// Seals the layers, all of which can be.
@@ -69,7 +118,7 @@ impl Sealed {
     /// When one cannot be.
     #[track_caller]
     pub fn all_sealed(&self) {
-        assert_eq!(self.seal(), (vec![true; 6], vec![]));
+        assert_eq!(self.seals.seal(), (vec![true; 6], vec![]));
     }
 
     /// Checks the container.
@@ -78,28 +127,12 @@ impl Sealed {
     /// When it is not found.
     #[must_use]
     pub fn check(&self, layers: Layers) -> Measurement {
-        let runtime = match self.store.runtime {
-            Runtime::Docker(_) => RuntimeKind::Docker,
-            Runtime::Podman(_) => RuntimeKind::Podman,
-        };
         let plain = self.store.layers[0].to_string_lossy().contains("/vfs/");
-        let request = Request {
-            sources: self.store.sources(),
-            targets: vec![Target::Named {
-                runtime: Some(runtime),
-                name: CONTAINER.into(),
-            }],
-            paths: Vec::new(),
-            options: Options {
-                engine: plain.then_some(EngineKind::Digest),
-                ..Options::default()
-            },
+        let options = Options {
+            engine: plain.then_some(EngineKind::Digest),
+            ..Options::default()
         };
-        let mut prover = Prover::new(layers, self.seals(), Some(two()));
-        let mut found = None;
-        let gaps = inspect_down(&request, &mut prover, &mut |m| found = Some(m));
-        assert_eq!(gaps.expect("inspect"), []);
-        found.expect("one container")
+        self.seals.check(CONTAINER, layers, options)
     }
 
     /// Checks, and returns what holds for each layer.

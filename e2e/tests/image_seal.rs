@@ -84,7 +84,7 @@ fn own_directories(sealed: &Sealed) {
     assert_eq!(measurement.baseline.layers, LayerTrust::Violated);
     assert_eq!(verdict(&measurement), Verdict::Violated);
     // What is not what its digest says is not sealed anew; what was put back is.
-    let (again, why) = sealed.seal();
+    let (again, why) = sealed.seals.seal();
     assert_eq!(again, [false, true, false, false, true, true]);
     assert_eq!(why, Vec::<String>::new());
     let found: Vec<String> = sealed
@@ -178,14 +178,14 @@ fn whole_trees(sealed: &Sealed, scratch: &Path) {
     assert_eq!(found[..5], ["verified, broken"; 5]);
     assert_eq!(found[5], "violated, broken C /usr/bin/run content");
     assert_eq!(verdict(&measurement), Verdict::Violated);
-    assert_eq!(sealed.seal().0, [true, true, true, true, true, false]);
+    assert_eq!(sealed.seals.seal().0, [true, true, true, true, true, false]);
     sealed.store.edit("bit $L6/usr/bin/run");
     sealed.all_sealed();
     sealed.all_hold("sealing anew");
     // What lies beneath is what the tree was made of; nothing in the container comes from there.
     sealed.store.edit("chmod 600 $L2/app/f1");
     sealed.all_hold("a layer beneath was changed");
-    let (again, why) = sealed.seal();
+    let (again, why) = sealed.seals.seal();
     assert_eq!(again, [true, false, false, false, false, false]);
     assert!(why.iter().all(|why| why.contains("beneath")), "{why:?}");
 }

@@ -1,6 +1,5 @@
 //! Seals of layers that containerd keeps, for itself and for Docker.
 
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use plimsoll_core::model::{LayerProof, LayerTrust, Measurement, RuntimeKind};
@@ -10,66 +9,28 @@ use plimsoll_e2e::dockerd::{Dockerd, Driver};
 use plimsoll_e2e::image_layers::{DOCKERFILE, NAME, rootfs};
 use plimsoll_e2e::loopfs::Kind;
 use plimsoll_e2e::oci::Image;
-use plimsoll_e2e::sealed::told;
+use plimsoll_e2e::sealed::{Seals, told};
 use plimsoll_e2e::{next, require};
-use plimsoll_host::image;
-use plimsoll_host::inspect::{Options, Request, Sources, Target, inspect_down};
-use plimsoll_host::seal::{self, Layers, Prover};
+use plimsoll_host::inspect::Options;
+use plimsoll_host::seal::Layers;
 
-/// Where layers and seals are.
-struct Place {
-    sources: Sources,
-    runtime: RuntimeKind,
-    seals: seal::Store,
+/// Seals every layer of the image.
+fn seal(seals: &Seals) {
+    let (sealed, why) = seals.seal();
+    assert!(sealed.iter().all(|sealed| *sealed), "{why:?}");
 }
 
-impl Place {
-    fn new(sources: Sources, runtime: RuntimeKind, state: &tempfile::TempDir) -> Self {
-        let seals = seal::Store::at(state.path());
-        seals.make().expect("a store");
-        Self {
-            sources,
-            runtime,
-            seals,
-        }
-    }
+fn check(seals: &Seals) -> Measurement {
+    seals.check("web", Layers::Sealed, Options::default())
+}
 
-    /// Seals the image, of which each layer can be.
-    fn seal(&self) {
-        let (images, gaps) = image::images(&self.sources, &[NAME.to_owned()]).expect("images");
-        assert_eq!(gaps, []);
-        let two = NonZero::new(2).expect("two");
-        let sealed = seal::seal(images, &self.seals, two, &|_| {});
-        let gaps: Vec<_> = sealed.verified.layers.iter().map(|l| &l.gaps).collect();
-        assert!(sealed.sealed.iter().all(|sealed| *sealed), "{gaps:?}");
-    }
-
-    fn check(&self, name: &str) -> Measurement {
-        let request = Request {
-            sources: self.sources.clone(),
-            targets: vec![Target::Named {
-                runtime: Some(self.runtime),
-                name: name.into(),
-            }],
-            paths: Vec::new(),
-            options: Options::default(),
-        };
-        let mut prover = Prover::new(Layers::Sealed, self.seals.clone(), None);
-        let mut found = None;
-        let gaps = inspect_down(&request, &mut prover, &mut |m| found = Some(m));
-        assert_eq!(gaps.expect("inspect"), []);
-        found.expect("one container")
-    }
-
-    #[track_caller]
-    fn all_hold(&self, name: &str) -> Vec<LayerProof> {
-        let proofs = self.check(name).baseline.proofs;
-        assert!(
-            proofs.iter().all(|proof| proof.held == LayerTrust::Sealed),
-            "{proofs:?}"
-        );
-        proofs
-    }
+fn all_hold(seals: &Seals) -> Vec<LayerProof> {
+    let measurement = check(seals);
+    assert_eq!(measurement.gaps, []);
+    let proofs = measurement.baseline.proofs;
+    let mut held = proofs.iter().map(|proof| proof.held);
+    assert!(held.all(|held| held == LayerTrust::Sealed), "{proofs:?}");
+    proofs
 }
 
 macro_rules! require_containerd {
@@ -102,10 +63,9 @@ fn own(snapshotter: &str, kind: Kind) {
         .archive(NAME);
     daemon.import("a", snapshotter, &archive);
     daemon.create("a", snapshotter, &[], NAME, "web");
-    let state = tempfile::tempdir().expect("a directory");
-    let place = Place::new(daemon.here(), RuntimeKind::Containerd, &state);
-    place.seal();
-    let proofs = place.all_hold("web");
+    let seals = Seals::new(daemon.here(), RuntimeKind::Containerd);
+    seal(&seals);
+    let proofs = all_hold(&seals);
     assert_eq!(proofs.len(), 3);
     let top = proofs[2].path.to_string();
     if snapshotter == "btrfs" {
@@ -114,7 +74,7 @@ fn own(snapshotter: &str, kind: Kind) {
     shell(&format!(
         "touch -r '{top}/app/x' '{top}'.time; printf y | dd of='{top}/app/x' conv=notrunc status=none; touch -r '{top}'.time '{top}/app/x'; rm '{top}'.time"
     ));
-    let proofs = place.check("web").baseline.proofs;
+    let proofs = check(&seals).baseline.proofs;
     assert_eq!(told(&proofs[2]), "violated, broken C /app/x content");
 }
 
@@ -142,10 +102,9 @@ fn docker_with_the_containerd_store() {
     daemon.import("base", rootfs().path());
     daemon.build(NAME, DOCKERFILE);
     daemon.create("web", &[], NAME, &["/bin/busybox", "true"]);
-    let state = tempfile::tempdir().expect("a directory");
-    let place = Place::new(daemon.disk(), RuntimeKind::Docker, &state);
-    place.seal();
-    let proofs = place.all_hold("web");
+    let seals = Seals::new(daemon.disk(), RuntimeKind::Docker);
+    seal(&seals);
+    let proofs = all_hold(&seals);
     assert_eq!(proofs.len(), 6);
     let snapshots = "io.containerd.snapshotter.v1.overlayfs/snapshots";
     let snapshots = daemon.containerd_root().join(snapshots);
@@ -159,7 +118,7 @@ fn docker_with_the_containerd_store() {
         .display()
         .to_string();
     shell(&format!("echo planted > {of}/etc/hosts"));
-    let measurement = place.check("web");
+    let measurement = check(&seals);
     let told: Vec<String> = measurement.baseline.proofs.iter().map(told).collect();
     let violated = told
         .iter()

@@ -18,7 +18,7 @@ fn run(sealed: &Sealed, arguments: &[&str]) -> (Option<i32>, String) {
         .args(arguments)
         .arg("--data-root")
         .arg(sealed.store.docker().data_root())
-        .env("PLIMSOLL_STATE", sealed.state.path())
+        .env("PLIMSOLL_STATE", sealed.seals.state.path())
         .output()
         .expect("plimsoll");
     let text = [output.stdout, output.stderr].concat();
@@ -48,7 +48,7 @@ fn what_people_see() {
     let (code, told) = run(&sealed, &["image", "seal"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("6 of 6 layers sealed, in "), "{told}");
-    for entry in std::fs::read_dir(sealed.seals().directory()).expect("seals") {
+    for entry in std::fs::read_dir(sealed.seals.store().directory()).expect("seals") {
         let length = entry.expect("a seal").metadata().expect("metadata").len();
         assert!(length <= 200, "{length}");
     }
@@ -78,7 +78,7 @@ fn what_people_see() {
             .arg(sealed.store.docker().data_root())
             .args(more)
             .args(["--", "/app/f1"])
-            .env("PLIMSOLL_STATE", sealed.state.path())
+            .env("PLIMSOLL_STATE", sealed.seals.state.path())
             .output();
         output.expect("plimsoll").status.code()
     };
@@ -104,7 +104,7 @@ fn a_store_that_is_not_ours() {
         assert_eq!(code, Some(2), "{told}");
         assert!(told.contains(why), "{told}");
     };
-    let seals = sealed.seals().directory();
+    let seals = sealed.seals.store().directory();
     let first: PathBuf = std::fs::read_dir(&seals)
         .expect("seals")
         .map(|entry| entry.expect("a seal").path())
@@ -152,7 +152,7 @@ fn a_kill_loses_no_seal() {
         let mut child = program::command()
             .args(["image", "seal", "--data-root"])
             .arg(sealed.store.docker().data_root())
-            .env("PLIMSOLL_STATE", sealed.state.path())
+            .env("PLIMSOLL_STATE", sealed.seals.state.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -24,7 +24,7 @@ fn a_layer_that_is_open_for_writing_is_not_sealed() {
     let sealed = Sealed::new(Store::of_docker(Driver::Overlay2));
     let path = sealed.store.layers[1].join("app/f1");
     let open = File::options().append(true).open(path).expect("open");
-    let (layers, why) = sealed.seal();
+    let (layers, why) = sealed.seals.seal();
     assert_eq!(layers, [true, false, true, true, true, true]);
     assert_eq!(why.len(), 1);
     assert!(why[0].contains("/app/f1 is open for writing"), "{why:?}");

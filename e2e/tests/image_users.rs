@@ -2,6 +2,7 @@
 //! owners.
 
 use std::num::NonZero;
+use std::path::Path;
 
 use plimsoll_core::Verdict;
 use plimsoll_e2e::image_layers::{
@@ -12,6 +13,16 @@ use plimsoll_e2e::podman::Podman;
 use plimsoll_e2e::require;
 use plimsoll_e2e::rootless::Rootless;
 use plimsoll_host::image;
+
+/// Returns the name of the copy with other owners that the records of a store have.
+fn copied(graph_root: &Path, driver: &str) -> String {
+    let images = graph_root.join(format!("{driver}-images/images.json"));
+    let images = std::fs::read_to_string(images).expect("images.json");
+    let images: serde_json::Value = serde_json::from_str(&images).expect("JSON");
+    let mut images = images.as_array().expect("array").iter();
+    let copy = images.find_map(|image| image["mapped-layers"][0].as_str().map(str::to_owned));
+    copy.expect("a copy")
+}
 
 #[test]
 fn a_store_of_a_user() {
@@ -41,18 +52,8 @@ fn a_store_of_a_user() {
         NAME,
         "/bin/sh",
     ]);
-    let images = user.graph_root().join("overlay-images/images.json");
-    let images = std::fs::read_to_string(images).expect("images.json");
-    let images: serde_json::Value = serde_json::from_str(&images).expect("JSON");
-    let copy = images
-        .as_array()
-        .expect("array")
-        .iter()
-        .find_map(|image| image["mapped-layers"][0].as_str().map(str::to_owned));
-    let copy = user
-        .graph_root()
-        .join("overlay")
-        .join(copy.expect("a copy"));
+    let root = user.graph_root();
+    let copy = root.join("overlay").join(copied(&root, "overlay"));
     assert_reproduced(&verify(&user.disk(), NAME));
     // As a process of this machine sees it, which has no such user.
     let (found, _) = image::images(&user.live(), &[NAME.to_owned()]).expect("images");
@@ -98,18 +99,8 @@ fn copies_with_other_owners() {
         "/bin/sh",
     ]);
     assert_reproduced(&verify(&podman.live(), NAME));
-    let images = podman.graph_root().join("vfs-images/images.json");
-    let images = std::fs::read_to_string(images).expect("images.json");
-    let images: serde_json::Value = serde_json::from_str(&images).expect("JSON");
-    let copy = images
-        .as_array()
-        .expect("array")
-        .iter()
-        .find_map(|image| image["mapped-layers"][0].as_str().map(str::to_owned));
-    let copy = podman
-        .graph_root()
-        .join("vfs/dir")
-        .join(copy.expect("a copy"));
+    let root = podman.graph_root();
+    let copy = root.join("vfs/dir").join(copied(&root, "vfs"));
     edit(
         &[copy],
         "bit $L1/app/f40; chown 0 $L1/app/f41; echo planted > $L1/app/more; rm $L1/app/f42",
