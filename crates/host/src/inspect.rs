@@ -70,7 +70,8 @@ pub fn inspect_down(
                     measurement.container.runtime_paths = paths;
                     measurement.gaps.extend(gaps);
                 }
-                // After they were compared with: a layer that was touched meanwhile has no seal that holds.
+                // After they were compared with, the first time: a layer that was touched meanwhile has no seal
+                // that holds.
                 let (baseline, gaps) =
                     prover.prove(&*runtime, &measurement.container, &located.stack);
                 if baseline.layers >= LayerTrust::Sealed {

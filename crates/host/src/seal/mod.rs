@@ -148,19 +148,16 @@ pub fn seal(
             let path = subject.needs.first();
             path.is_some_and(|path| path.as_os_str().as_bytes() == layer.path.as_bytes())
         };
-        let its = subjects
-            .iter()
-            .zip(&kept)
-            .filter(|(subject, _)| own(subject));
-        let mut all = true;
-        for (_, kept) in its {
-            all &= matches!(kept, Some(Some(Ok(()))));
+        let its = subjects.iter().zip(&kept);
+        let its: Vec<_> = its.filter(|(subject, _)| own(subject)).collect();
+        for (_, kept) in &its {
             if let Some(Some(Err(error))) = kept {
                 layer.gaps.push(Gap::new("seal", error.to_string()));
             }
         }
         if let Some(sealed) = sealed.get_mut(at) {
-            *sealed = all;
+            let mut all = its.iter();
+            *sealed = !its.is_empty() && all.all(|(_, kept)| matches!(kept, Some(Some(Ok(())))));
         }
     }
     Sealed { verified, sealed }

@@ -35,7 +35,7 @@ pub enum Layers {
     Digest,
 }
 
-/// Proves layers, each once.
+/// Proves layers, each once: of what several containers share one look is told to all of them.
 #[derive(Debug)]
 pub struct Prover {
     how: Layers,
@@ -222,20 +222,20 @@ impl Prover {
         let measured = rebuilt(runtime, container, trees, &these, self.jobs);
         for (tree, seal_broken) in todo {
             let path = tree.path.as_os_str().as_bytes();
-            let measured = match (&measured, tree.identity) {
-                (Ok(layers), Identity::Chain(_)) => Ok(layers.clone()),
-                (Ok(layers), Identity::Beneath(above)) => Ok(layers
-                    .iter()
-                    .filter(|layer| layer.diff_id == above)
-                    .cloned()
-                    .collect()),
-                (Ok(layers), Identity::Layer(_)) => Ok(layers
-                    .iter()
-                    .filter(|layer| layer.path.as_bytes() == path)
-                    .cloned()
-                    .collect()),
-                (Err(why), _) => Err(why),
+            let is_its = |layer: &&LayerMeasurement| match tree.identity {
+                Identity::Chain(_) => true,
+                Identity::Beneath(above) => layer.diff_id == above,
+                Identity::Layer(own) => layer.diff_id == own && layer.path.as_bytes() == path,
             };
+            let measured = match &measured {
+                Ok(layers) => Ok(layers.iter().filter(is_its).cloned().collect::<Vec<_>>()),
+                Err(why) => Err(why.clone()),
+            };
+            // What nothing came of must not look like what nothing is wrong with.
+            let measured = measured.and_then(|measured| match measured.is_empty() {
+                true => Err("the records of its image lead to another layer there".to_owned()),
+                false => Ok(measured),
+            });
             let found = match measured {
                 Ok(measured) => Proved::Rebuilt {
                     seal_broken,
@@ -415,7 +415,9 @@ fn rebuilt(
     };
     let is_its = |image: &StoredImage| {
         let has = |tree: &Tree<'_>| image.layers.iter().any(|layer| is_of(layer, tree));
-        image.image.id == container.image.id && trees.iter().all(has)
+        image.image.id == container.image.id
+            && image.image.layers == container.image.layers
+            && trees.iter().all(has)
     };
     let image = images.into_iter().find(is_its).ok_or_else(|| {
         format!(
