@@ -6,7 +6,7 @@ use std::process::Command;
 
 use plimsoll_core::model::{EngineKind, Measurement, RootPath, RuntimeKind, State};
 use plimsoll_e2e::brute::{self, Differences};
-use plimsoll_e2e::command::shell;
+use plimsoll_e2e::command::{Background, shell};
 use plimsoll_e2e::look::{inspect_of, not_of_runtime};
 use plimsoll_e2e::mounts;
 use plimsoll_e2e::podman::{FUSE_OVERLAYFS, Podman, inspect, inspect_one};
@@ -68,6 +68,38 @@ fn place(podman: &Podman, name: &str, what: &str) -> PathBuf {
 fn differences<const N: usize>(list: [(&str, char, &[&'static str]); N]) -> Differences {
     list.map(|(path, kind, aspects)| (path.to_owned(), (kind, aspects.to_vec())))
         .into()
+}
+
+/// Podman writes anew, whenever it begins, whether a program mounts its containers: for a moment nothing says.
+#[test]
+fn a_flag_that_is_being_written() {
+    require_fuse!();
+    let podman = Podman::fuse_without_devices();
+    image(&podman);
+    podman.run("one", "image", &SLEEP);
+    podman.exec("one", "rm /usr/lib/lib.so");
+    podman.podman(&["stop", "--time=0", "one"]);
+    podman.settle();
+    let expected = differences([("/usr/lib/lib.so", 'D', &[])]);
+    let flag = podman.graph_root().join("overlay/.has-mount-program");
+    {
+        let script = r#"while :; do : > "$1"; sleep 0.01; printf true > "$1"; sleep 0.01; done"#;
+        let mut writer = Command::new("/bin/bash");
+        writer.args(["-c", script, "bash"]).arg(&flag);
+        let _writer = Background::start(&mut writer);
+        for _ in 0..30 {
+            let one = inspect_one(podman.disk(), "one");
+            assert_eq!(not_of_runtime(&one), expected);
+        }
+    }
+    std::fs::write(&flag, "").expect("write");
+    let (found, _) = inspect(podman.disk(), &["one"]).expect("inspect");
+    assert_eq!(found[0].engine, None);
+    assert!(
+        found[0].gaps[0].why.contains("neither true nor false"),
+        "{:?}",
+        found[0].gaps
+    );
 }
 
 /// What is deleted is marked by files alone, in the layers of the image as in the container's own.

@@ -7,6 +7,8 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
 
 use plimsoll_core::model::{ContainerId, Gap, escape};
 
@@ -30,13 +32,26 @@ const OVERRIDES: [&[u8]; 3] = [
 
 /// Whether a program mounts the containers of a store that are not mounted now (overlay.go,
 /// `getMountProgramFlagFile`). The program of Podman, Buildah and CRI-O is fuse-overlayfs.
+///
+/// Each of them writes the flag anew when it begins, in place: for a moment it is empty.
 pub(super) fn mounts(store: &Store) -> Result<bool, RuntimeError> {
     const FLAG: &str = "overlay/.has-mount-program";
-    match store.graph.dir.read_file(FLAG.as_bytes(), 64) {
-        Ok(content) => Ok(content.trim_ascii() == b"true"),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(inconsistent(format!("{FLAG}: {}", clause(&e)))),
+    const LOOKS: usize = 50;
+    const BETWEEN: Duration = Duration::from_millis(10);
+    for _ in 0..LOOKS {
+        match store.graph.dir.read_file(FLAG.as_bytes(), 64) {
+            Ok(content) => match content.trim_ascii() {
+                b"true" => return Ok(true),
+                b"false" => return Ok(false),
+                _ => sleep(BETWEEN),
+            },
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(inconsistent(format!("{FLAG}: {}", clause(&e)))),
+        }
     }
+    Err(inconsistent(format!(
+        "{FLAG} says neither true nor false: whether fuse-overlayfs mounts its containers cannot be told"
+    )))
 }
 
 /// Whether the program maps the owners of a container with ids of its own: then those of all its layers are as
