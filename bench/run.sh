@@ -11,10 +11,19 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 2
 fi
 sh scripts/packages.sh
-make --silent --directory bench/floor
-# The static build, which is what is given to people.
-RUSTFLAGS="-C target-feature=+crt-static" ${CARGO:-cargo} build --release --locked --package plimsoll \
-    --target "$(uname -m)-unknown-linux-gnu"
+# The static build, which is what is given to people; the floors have the C library that it has.
+mkdir -p target/bench
+if [ "$(uname -m)" = x86_64 ]; then
+    make --silent --directory bench/floor START_CC=musl-gcc
+    sh scripts/static-cargo.sh x86_64 build --release --locked --package plimsoll
+    cp target/musl/x86_64-unknown-linux-musl/release/plimsoll target/bench/plimsoll
+else
+    target=$(uname -m)-unknown-linux-gnu
+    make --silent --directory bench/floor
+    RUSTFLAGS="-C target-feature=+crt-static" \
+        ${CARGO:-cargo} build --release --locked --package plimsoll --target "$target"
+    cp "target/$target/release/plimsoll" target/bench/plimsoll
+fi
 # Not a release build: there a panic would leave every mount and daemon behind.
 ${CARGO:-cargo} build --locked --package plimsoll-bench
 exec target/debug/plimsoll-bench run "$@"

@@ -27,7 +27,7 @@ done
 # The tests as in a debug build, checks of arithmetic included, but optimised: the machine is slow.
 build_tests() {
     CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=debuginfo \
-        sh scripts/aarch64-cargo.sh test --no-run --locked --message-format json-render-diagnostics \
+        sh scripts/static-cargo.sh aarch64 test --no-run --locked --message-format json-render-diagnostics \
         --package plimsoll-core --package plimsoll-syscall --package plimsoll-host --package plimsoll \
         --package plimsoll-e2e --lib --bins --test bad_input --test command_line --test demo \
         --test overlay_operations --test overlay_hostile --test btrfs_operations --test btrfs_evasion \
@@ -152,7 +152,7 @@ engines_all() {
     list bounds
 }
 
-sh scripts/aarch64-cargo.sh build --release --locked --package plimsoll
+sh scripts/static-cargo.sh aarch64 build --release --locked --package plimsoll
 mkdir -p "$work"
 build_tests >"$work/cargo.json"
 test_programs "$work/cargo.json" >"$work/programs"

@@ -4,8 +4,8 @@ set -eu
 
 build="gcc libc6-dev make git ca-certificates"
 file_systems="btrfs-progs e2fsprogs xfsprogs attr acl libcap2-bin mount util-linux busybox-static inotify-tools python3-jsonschema"
-# The static builds for another architecture, and a machine of it.
-emulation="binutils qemu-user-static qemu-system-arm kmod cpio xz-utils"
+# The static builds, also for another architecture, and a machine of it.
+emulation="binutils musl-tools qemu-user-static qemu-system-arm kmod cpio xz-utils"
 runtimes="docker.io containerd runc podman uidmap fuse-overlayfs skopeo debootstrap"
 # What Plimsoll is measured beside.
 peers="aide b3sum rsync curl coreutils findutils"

@@ -4,13 +4,11 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# With --target, so that build scripts and procedural macros are linked as usual.
-RUSTFLAGS="-C target-feature=+crt-static" \
-    cargo build --release --locked --package plimsoll --target x86_64-unknown-linux-gnu
-sh scripts/aarch64-cargo.sh build --release --locked --package plimsoll
+sh scripts/static-cargo.sh x86_64 build --release --locked --package plimsoll
+sh scripts/static-cargo.sh aarch64 build --release --locked --package plimsoll
 
 mkdir -p target/static
-cp target/x86_64-unknown-linux-gnu/release/plimsoll target/static/plimsoll-x86_64
+cp target/musl/x86_64-unknown-linux-musl/release/plimsoll target/static/plimsoll-x86_64
 cp target/aarch64/aarch64-unknown-linux-gnu/release/plimsoll target/static/plimsoll-aarch64
 
 # check FILE MACHINE COMMAND...: what it is, what it would load, and that it runs.

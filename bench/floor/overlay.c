@@ -10,10 +10,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -54,10 +54,10 @@ static void walk(int parent, const char *name)
 			if (n[0] == '.' && (n[1] == 0 || (n[1] == '.' && n[2] == 0)))
 				continue;
 			struct statx stx;
-			if (statx(dir, n, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx) < 0)
+			if (syscall(SYS_statx, dir, n, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx) < 0)
 				fail("statx", n);
 			entries++;
-			if (S_ISDIR(stx.stx_mode))
+			if ((stx.stx_mode & S_IFMT) == S_IFDIR)
 				walk(dir, n);
 		}
 	}

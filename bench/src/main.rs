@@ -77,12 +77,7 @@ fn run(args: &[&str]) -> Result<(), Vec<String>> {
         )]);
     }
     interrupt::watch();
-    // The static build, which is what is given to people.
-    let target = format!(
-        "target/{}-unknown-linux-gnu/release",
-        std::env::consts::ARCH
-    );
-    let program = root().join(target).join("plimsoll");
+    let program = root().join("target/bench/plimsoll");
     let stand = Stand::new(root().join("target/floor"));
     let bench = Bench {
         plan: &plan,

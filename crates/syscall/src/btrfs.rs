@@ -5,25 +5,26 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use rustix::io::{Errno, Result};
 use zerocopy::{FromBytes, IntoBytes};
 
-const fn read_write(number: u64, size: u64) -> u64 {
-    (3 << 30) | (size << 16) | (0x94 << 8) | number
+// The type of a request differs between C libraries; its 32 bits do not.
+const fn read_write(number: u32, size: u32) -> libc::Ioctl {
+    ((3 << 30) | (size << 16) | (0x94 << 8) | number) as libc::Ioctl
 }
 
-const fn read(number: u64, size: u64) -> u64 {
-    (2 << 30) | (size << 16) | (0x94 << 8) | number
+const fn read(number: u32, size: u32) -> libc::Ioctl {
+    ((2 << 30) | (size << 16) | (0x94 << 8) | number) as libc::Ioctl
 }
 
-const fn write(number: u64, size: u64) -> u64 {
-    (1 << 30) | (size << 16) | (0x94 << 8) | number
+const fn write(number: u32, size: u32) -> libc::Ioctl {
+    ((1 << 30) | (size << 16) | (0x94 << 8) | number) as libc::Ioctl
 }
 
 /// The size encoded is that of `struct btrfs_ioctl_search_args_v2` without its buffer.
-const TREE_SEARCH_V2: u64 = read_write(17, 112);
-const INO_LOOKUP: u64 = read_write(18, 4096);
-const DEV_INFO: u64 = read_write(30, 4096);
-const FS_INFO: u64 = read(31, 1024);
-const SNAP_CREATE_V2: u64 = write(23, 4096);
-const SNAP_DESTROY: u64 = write(15, 4096);
+const TREE_SEARCH_V2: libc::Ioctl = read_write(17, 112);
+const INO_LOOKUP: libc::Ioctl = read_write(18, 4096);
+const DEV_INFO: libc::Ioctl = read_write(30, 4096);
+const FS_INFO: libc::Ioctl = read(31, 1024);
+const SNAP_CREATE_V2: libc::Ioctl = write(23, 4096);
+const SNAP_DESTROY: libc::Ioctl = write(15, 4096);
 
 /// Which items a search returns: those with `min` <= key <= `max`, where a key is (objectid, type,
 /// offset), in leaves that were written in transaction `min_transid` or later.

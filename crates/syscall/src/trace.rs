@@ -5,6 +5,12 @@ use std::io::{Error, ErrorKind, Result};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitStatus};
 
+/// How C libraries declare the first argument of ptrace(2).
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+
 /// Stops at a system call carry this bit beside SIGTRAP (`PTRACE_O_TRACESYSGOOD`).
 const AT_CALL: libc::c_int = libc::SIGTRAP | 0x80;
 
@@ -94,7 +100,7 @@ fn resume(thread: libc::pid_t, signal: libc::c_int) -> Result<()> {
     }
 }
 
-fn request(what: libc::c_uint, thread: libc::pid_t, data: libc::c_int) -> Result<()> {
+fn request(what: Request, thread: libc::pid_t, data: libc::c_int) -> Result<()> {
     // SAFETY: of the requests that are made here none takes an address, and `data` is an integer.
     let result = unsafe { libc::ptrace(what, thread, 0usize, libc::c_long::from(data)) };
     if result == -1 {

@@ -9,7 +9,7 @@ use rustix::io::{Errno, Result};
 const ROOM: u16 = 64;
 
 /// `FS_IOC_MEASURE_VERITY`: `_IOWR('f', 134, struct fsverity_digest)`, the size being that of its head.
-const MEASURE: u64 = 0xc004_6686;
+const MEASURE: libc::Ioctl = 0xc004_6686_u32 as libc::Ioctl;
 
 /// `struct fsverity_digest` with room for the longest.
 #[repr(C)]

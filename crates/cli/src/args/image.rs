@@ -28,8 +28,9 @@ Examples:
   plimsoll check --layers sealed       hold each container's layers to their seals
 ";
 
-/// What to do with images.
+/// What to do with images; built only when that is asked for.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum ImageCommand {
     /// Rebuild each layer from what lies on disk, and compare it with its digest
     ///

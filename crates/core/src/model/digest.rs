@@ -80,7 +80,13 @@ impl Digest {
     /// Returns the value in lower-case hexadecimal, without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {
-        self.as_bytes().iter().map(|b| format!("{b:02x}")).collect()
+        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+        let mut hex = String::with_capacity(2 * self.as_bytes().len());
+        for byte in self.as_bytes() {
+            hex.push(digit(byte >> 4));
+            hex.push(digit(*byte));
+        }
+        hex
     }
 }
 

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Runs cargo for programs that need nothing at run time:
+#   scripts/static-cargo.sh x86_64|aarch64 build|test ARGUMENT...
+#
+# x86_64 has musl as its C library: before main, glibc asks the processor dozens of times what it can do, and
+# in a virtual machine each time is a way to the hypervisor and back; together they take longer than many a
+# check. There is no such question on aarch64, which has glibc. The toolchain of Rust that is here has a standard
+# library for neither: the compiler, the library or its source, and the linker are Debian's, unpacked into
+# target/cross. For musl the library is built here, with what ships with the compiler.
+set -eu
+cd "$(dirname "$0")/.."
+root=$PWD/target/cross
+sh scripts/debian.sh "$root" amd64 rustc-web libstd-rust-web-dev:amd64 libstd-rust-web-dev:arm64 rust-web-src \
+    gcc-aarch64-linux-gnu libc6-dev-arm64-cross >&2
+
+cargo=$(command -v cargo)
+export LD_LIBRARY_PATH="$root/usr/lib/x86_64-linux-gnu" RUSTC="$root/usr/bin/rustc"
+export RUSTFLAGS="-C target-feature=+crt-static"
+arch=$1
+what=$2
+shift 2
+case $arch in
+x86_64)
+    # Rust's library wants an unwinder by the name of LLVM's; GCC's knows the same, but for one function of
+    # glibc's, without which it goes by the program headers.
+    unwind=$PWD/target/musl-unwind
+    mkdir -p "$unwind"
+    cp "$(gcc -print-file-name=libgcc_eh.a)" "$unwind/libunwind.a"
+    echo 'int _dl_find_object(void *at, void *found) { (void)at; (void)found; return -1; }' |
+        musl-gcc -O2 -x c -c -o "$unwind/find.o" -
+    ar r "$unwind/libunwind.a" "$unwind/find.o" 2>/dev/null
+    # The source builds with unstable features, which the compiler of a release allows to itself alone.
+    export RUSTC_BOOTSTRAP=1 CC_x86_64_unknown_linux_musl=musl-gcc
+    export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=musl-gcc
+    export RUSTFLAGS="$RUSTFLAGS -C link-self-contained=no -L native=$unwind"
+    exec "$cargo" "$what" -Z build-std=std,panic_abort --target x86_64-unknown-linux-musl \
+        --target-dir target/musl "$@"
+    ;;
+aarch64)
+    export PATH="$root/usr/bin:$PATH"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER="$root/usr/bin/aarch64-linux-gnu-gcc"
+    export CC_aarch64_unknown_linux_gnu="$root/usr/bin/aarch64-linux-gnu-gcc"
+    export AR_aarch64_unknown_linux_gnu="$root/usr/bin/aarch64-linux-gnu-ar"
+    exec "$cargo" "$what" --target aarch64-unknown-linux-gnu --target-dir target/aarch64 "$@"
+    ;;
+*)
+    echo "usage: $0 x86_64|aarch64 build|test ARGUMENT..." >&2
+    exit 2
+    ;;
+esac
