@@ -7,6 +7,7 @@ use plimsoll_core::model::{
 };
 
 pub use crate::measure::Options;
+use crate::measure::overlay::Images;
 use crate::measure::{self, REFERENCE, view};
 use crate::privilege;
 pub use crate::runtimes::find::{FindError as InspectError, Sources, Target};
@@ -52,13 +53,15 @@ pub fn inspect_down(
     let (found, gaps) = find::containers(&request.sources, &request.targets)?;
     let missing = privilege::missing();
     let host = view::HostMounts::default();
-    let plain = request.options.engine == Some(EngineKind::Digest);
+    let images = Images::default();
+    let (paths, options) = (&request.paths, &request.options);
+    let plain = options.engine == Some(EngineKind::Digest);
     for (runtime, container) in found {
         let start = Instant::now();
         let mut measurement = match runtime.locate(&container, plain) {
             Ok(located) => {
                 let mut measurement =
-                    measure::measure(container, &located.stack, &request.paths, &request.options);
+                    measure::measure(container, &located.stack, paths, options, &images);
                 // Of a container that no runtime tells nothing says what should be mounted in it, and who
                 // is in it.
                 if measurement.container.runtime.has_records() {

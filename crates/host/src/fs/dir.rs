@@ -339,6 +339,17 @@ impl Dir {
         Ok((there.dev, there.ino) == (other.dev, other.ino))
     }
 
+    /// Whether the object at a path beneath this directory is on the mount of this number: then nothing is
+    /// mounted on the way to it from a directory of that mount. Links on the way may lead anywhere.
+    #[must_use]
+    pub fn is_on_mount(&self, path: &[u8], mount: u64) -> bool {
+        let path = OsStr::from_bytes(path);
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+        rustix::fs::statx(&self.fd, path, flags, StatxFlags::MNT_ID).is_ok_and(|there| {
+            there.stx_mask & StatxFlags::MNT_ID.bits() != 0 && there.stx_mnt_id == mount
+        })
+    }
+
     /// Whether anything is at a path beneath this directory, which a look at it can tell.
     #[must_use]
     pub fn has(&self, path: &[u8]) -> bool {

@@ -13,13 +13,14 @@ use super::btrfs::{BtrfsPair, Scope};
 use super::digest::stored::BaselinePair;
 use super::digest::{DigestPair, Readable};
 use super::outcome::{Limits, Outcome};
-use super::overlay::OverlayPair;
+use super::overlay::{Images, OverlayPair};
 use super::{Options, Pair, REFERENCE, Trouble, paths, walk};
 use crate::freeze;
 use crate::layers::btrfs::Snapshot;
 use crate::layers::{BtrfsStack, LayerStack, OverlayStack, Subvolume};
 
-/// Compares the two sides of a container.
+/// Compares the two sides of a container. What is found in the layers of its image is kept in `images`, for
+/// others that are on them.
 ///
 /// What cannot be compared at all is a gap in a measurement without an engine.
 pub fn measure(
@@ -27,10 +28,12 @@ pub fn measure(
     stack: &LayerStack,
     only: &[RootPath],
     options: &Options,
+    images: &Images,
 ) -> Measurement {
     let mut run = Run {
         only,
         options,
+        images,
         outcome: Outcome::default(),
         cost: Cost::default(),
     };
@@ -73,6 +76,7 @@ pub fn measure(
 struct Run<'o> {
     only: &'o [RootPath],
     options: &'o Options,
+    images: &'o Images,
     outcome: Outcome,
     cost: Cost,
 }
@@ -84,6 +88,7 @@ impl Run<'_> {
         match (stack, wanted) {
             (LayerStack::Overlay(stack), None | Some(EngineKind::Overlay)) => {
                 let pair = OverlayPair::container(stack, confirm)?;
+                let pair = pair.sharing(stack, self.images);
                 self.outcome = self.run(&mut pair.with_threads(self.options.jobs));
                 self.injected_layers(stack);
                 // A directory that is being removed lists as empty: that is no answer.
@@ -243,8 +248,8 @@ impl Run<'_> {
     /// Compares the layers that the runtime put between image and container with the image.
     fn injected_layers(&mut self, stack: &OverlayStack) {
         for layer in 0..stack.injected.len() {
-            if let Some(mut pair) = OverlayPair::injected(stack, layer, self.options.confirm) {
-                let injected = self.run(&mut pair);
+            if let Some(pair) = OverlayPair::injected(stack, layer, self.options.confirm) {
+                let injected = self.run(&mut pair.sharing(stack, self.images));
                 self.add_injected(injected, &stack.injected_paths);
             }
         }

@@ -8,7 +8,8 @@ use plimsoll_core::model::{ChainId, ContainerId, DiffId, Digest};
 use plimsoll_core::trust::chain_ids;
 
 use super::disk::{DataRoot, RecordError};
-use super::memo::ImageLayers;
+use super::memo::{Chain, ImageLayers};
+use crate::fs::{Dir, RECORD_LIMIT};
 use crate::runtimes::lower::{LayerName, excerpt};
 
 /// Most layers that an image can have: 125 in moby (`daemon/internal/layer/layer_store.go`), twice
@@ -26,7 +27,7 @@ pub(super) struct MountLayers {
     pub(super) image: ImageLayers,
 }
 
-/// Reads where a container's layers lie. `diff_ids` are its image's layers, the base first.
+/// Reads where a container's layers lie. `chain` are its image's layers.
 ///
 /// # Errors
 /// [`RecordError::Absent`] when the container has no layers (any more).
@@ -34,53 +35,52 @@ pub(super) fn mount_layers(
     root: &DataRoot,
     driver: &str,
     id: &ContainerId,
-    diff_ids: &[DiffId],
+    chain: &Chain,
 ) -> Result<MountLayers, RecordError> {
-    let mount_dir = format!("image/{driver}/layerdb/mounts/{id}");
-    let mount = layer_name(root, &format!("{mount_dir}/mount-id"))?;
-    let init = layer_name(root, &format!("{mount_dir}/init-id")).map_err(must_exist("init-id"))?;
-    let parent = parent_of(root, &mount_dir)?;
-    let chain = chain_ids(diff_ids);
-    if parent != chain.last().copied() {
+    let mounts = root.mounts(driver)?;
+    let read = |file: &str| read_of_mount(&mounts, id, file);
+    let named = |file: &str| named_by(&read(file)?, || path_of_mount(driver, id, file));
+    let mount = named("mount-id")?;
+    let init = named("init-id").map_err(must_exist("init-id"))?;
+    let parent = parent_by(read("parent"))?;
+    let top = chain.chain_ids.last();
+    if parent.as_ref() != top {
         return Err(RecordError::Broken(format!(
             "the layer database puts it on {}, its image ends with {}",
             shown(parent.as_ref()),
-            shown(chain.last()),
+            shown(top),
         )));
     }
-    let image = match chain.last() {
-        Some(top) => {
-            let read = || image_layers(root, driver, &chain, diff_ids);
-            root.memo.chain(top, read)?
-        }
+    let image = match top {
+        Some(top) => root.memo.chain(top, || image_layers(root, driver, chain))?,
         None => ImageLayers::default(),
     };
     Ok(MountLayers { mount, init, image })
 }
 
 /// Reads where the layers of a chain lie.
-fn image_layers(
-    root: &DataRoot,
-    driver: &str,
-    chain: &[ChainId],
-    diff_ids: &[DiffId],
-) -> Result<ImageLayers, RecordError> {
-    let mut image = Vec::with_capacity(chain.len());
-    for (n, (chain_id, diff_id)) in chain.iter().zip(diff_ids).enumerate() {
+///
+/// The record of a layer bears the name that follows from what the image says of it and of those beneath, and
+/// the container lies on the topmost one: what `diff` and `parent` say once more is not asked. Verifying an
+/// image asks it.
+fn image_layers(root: &DataRoot, driver: &str, chain: &Chain) -> Result<ImageLayers, RecordError> {
+    let mut image = Vec::with_capacity(chain.chain_ids.len());
+    for (chain_id, diff_id) in chain.chain_ids.iter().zip(&chain.diff_ids) {
         let dir = layer_dir(driver, chain_id);
-        let entry = Entry::read(root, &dir).map_err(must_exist("an image layer"))?;
-        let below = n.checked_sub(1).and_then(|below| chain.get(below));
-        if entry.diff_id != *diff_id || entry.parent.as_ref() != below {
-            return Err(RecordError::Broken(format!(
-                "the layer database says that {chain_id} is {} on {}, its image says {diff_id} on {}",
-                entry.diff_id,
-                shown(entry.parent.as_ref()),
-                shown(below),
-            )));
-        }
-        image.push((entry.cache, *diff_id));
+        let cache = cache_of(root, &dir).map_err(must_exist("an image layer"))?;
+        image.push((cache, *diff_id));
     }
     Ok(image.into())
+}
+
+/// Reads a file of a container's record.
+fn read_of_mount(mounts: &Dir, id: &ContainerId, file: &str) -> Result<Vec<u8>, RecordError> {
+    Ok(mounts.read_file(format!("{id}/{file}").as_bytes(), RECORD_LIMIT)?)
+}
+
+/// Returns where that file lies, to show.
+fn path_of_mount(driver: &str, id: &ContainerId, file: &str) -> String {
+    format!("image/{driver}/layerdb/mounts/{id}/{file}")
 }
 
 /// Returns the name of a container's writable layer.
@@ -89,15 +89,16 @@ pub(super) fn mount_name(
     driver: &str,
     id: &ContainerId,
 ) -> Result<LayerName, RecordError> {
-    layer_name(
-        root,
-        &format!("image/{driver}/layerdb/mounts/{id}/mount-id"),
-    )
+    const FILE: &str = "mount-id";
+    let bytes = read_of_mount(&*root.mounts(driver)?, id, FILE)?;
+    named_by(&bytes, || path_of_mount(driver, id, FILE))
 }
 
 /// Whether the layer database has a container.
 pub(super) fn has_mount(root: &DataRoot, driver: &str, id: &ContainerId) -> bool {
-    root.has_entry(&format!("image/{driver}/layerdb/mounts/{id}/mount-id"))
+    let path = format!("{id}/mount-id");
+    root.mounts(driver)
+        .is_ok_and(|mounts| mounts.has(path.as_bytes()))
 }
 
 /// Returns the layers that a container lies on, the base first, by the layer database alone: for an
@@ -108,7 +109,7 @@ pub(super) fn diff_ids_of_mount(
     id: &ContainerId,
 ) -> Result<Vec<DiffId>, RecordError> {
     let mut diff_ids = Vec::new();
-    let mut next = parent_of(root, &format!("image/{driver}/layerdb/mounts/{id}"))?;
+    let mut next = parent_by(read_of_mount(&*root.mounts(driver)?, id, "parent"))?;
     let top = next;
     while let Some(chain_id) = next {
         if diff_ids.len() == LAYERS_MAX {
@@ -141,9 +142,9 @@ impl Entry {
     pub(super) fn read(root: &DataRoot, dir: &str) -> Result<Self, RecordError> {
         let diff_id = digest(&root.read(&format!("{dir}/diff"))?, "diff")?.into();
         Ok(Self {
-            cache: layer_name(root, &format!("{dir}/cache-id"))?,
+            cache: cache_of(root, dir)?,
             diff_id,
-            parent: parent_of(root, dir)?,
+            parent: parent_by(root.read(&format!("{dir}/parent")))?,
         })
     }
 }
@@ -153,21 +154,28 @@ pub(super) fn layer_dir(driver: &str, chain_id: &ChainId) -> String {
     format!("image/{driver}/layerdb/sha256/{}", chain_id.digest().hex())
 }
 
-/// Reads the `parent` of a record; `None` when it has none.
-fn parent_of(root: &DataRoot, dir: &str) -> Result<Option<ChainId>, RecordError> {
-    match root.read(&format!("{dir}/parent")) {
+/// Decodes the `parent` of a record; `None` when it has none.
+fn parent_by(read: Result<Vec<u8>, RecordError>) -> Result<Option<ChainId>, RecordError> {
+    match read {
         Ok(bytes) => Ok(Some(digest(&bytes, "parent")?.into())),
         Err(RecordError::Absent) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn layer_name(root: &DataRoot, path: &str) -> Result<LayerName, RecordError> {
-    let bytes = root.read(path)?;
-    LayerName::parse(&bytes).ok_or_else(|| {
+/// Reads the name of the directory of an image's layer.
+fn cache_of(root: &DataRoot, dir: &str) -> Result<LayerName, RecordError> {
+    let path = format!("{dir}/cache-id");
+    named_by(&root.read(&path)?, || path.clone())
+}
+
+/// Decodes the name of a layer, which a file at this path holds.
+fn named_by(bytes: &[u8], path: impl FnOnce() -> String) -> Result<LayerName, RecordError> {
+    LayerName::parse(bytes).ok_or_else(|| {
         RecordError::Broken(format!(
-            "{path} does not name a layer: \"{}\"",
-            excerpt(&bytes)
+            "{} does not name a layer: \"{}\"",
+            path(),
+            excerpt(bytes)
         ))
     })
 }
@@ -243,7 +251,8 @@ mod tests {
     }
 
     fn read(root: &DataRoot, ids: &[DiffId]) -> Result<MountLayers, RecordError> {
-        mount_layers(root, "overlay2", &ContainerId::new(ID.into()), ids)
+        let chain = Chain::of(ids.to_vec());
+        mount_layers(root, "overlay2", &ContainerId::new(ID.into()), &chain)
     }
 
     #[test]
@@ -285,13 +294,6 @@ mod tests {
                 "its image ends with",
             ),
             (format!("{top}/cache-id"), "/etc", "does not name a layer"),
-            (format!("{top}/diff"), &ids[0].to_string(), "its image says"),
-            (
-                format!("{top}/parent"),
-                &chain[0].to_string(),
-                "its image says",
-            ),
-            (format!("{top}/diff"), "sha256:\u{fffd}", "not a digest"),
         ] {
             let (dir, root) = root_of(&ids);
             std::fs::write(dir.path().join(&file), text).unwrap();
@@ -302,16 +304,32 @@ mod tests {
         }
     }
 
+    /// What the records of layers say once more of what their names say already.
+    #[test]
+    fn a_record_that_contradicts_its_name() {
+        let ids = diff_ids(3);
+        let chain = chain_ids(&ids);
+        let layer = layer_dir("overlay2", &chain[2]);
+        let entry = |root: &DataRoot| Entry::read(root, &layer).map(|entry| entry.diff_id);
+        for (file, text, told) in [
+            ("diff", ids[0].to_string(), Some(ids[0])),
+            ("diff", "sha256:\u{fffd}".into(), None),
+            ("parent", "sha256:12".into(), None),
+        ] {
+            let (dir, root) = root_of(&ids);
+            std::fs::write(dir.path().join(&layer).join(file), text).unwrap();
+            // The layers lie where they lie; whoever verifies an image is told.
+            assert_eq!(read(&root, &ids).unwrap().image.len(), 3, "{file}");
+            assert_eq!(entry(&root).ok(), told, "{file}");
+        }
+    }
+
     #[test]
     fn pieces_that_are_missing_or_links() {
         let ids = diff_ids(2);
         let top = layer_dir("overlay2", &chain_ids(&ids)[1]);
         let mounts = format!("image/overlay2/layerdb/mounts/{ID}");
-        for file in [
-            format!("{mounts}/init-id"),
-            format!("{top}/cache-id"),
-            format!("{top}/parent"),
-        ] {
+        for file in [format!("{mounts}/init-id"), format!("{top}/cache-id")] {
             let (dir, root) = root_of(&ids);
             let file = dir.path().join(file);
             std::fs::remove_file(&file).unwrap();

@@ -25,12 +25,13 @@ mod state;
 use std::rc::Rc;
 
 use plimsoll_core::model::{
-    Container, ContainerId, DiffId, ExpectedMount, Gap, Image, RuntimeKind, RuntimePath, escape,
+    Container, ContainerId, ExpectedMount, Gap, Image, RuntimeKind, RuntimePath, escape,
 };
 
 use self::disk::{DataRoot, RecordError};
 use self::live::ApiError;
 use self::locate::{Driver, Wanted};
+use self::memo::Chain;
 use self::presence::Presence;
 use self::record::{HostConfig, Record};
 pub use self::several::Dockers;
@@ -98,7 +99,7 @@ impl Docker {
         let (image, layers) = match Storage::of(&record) {
             Storage::Graph(driver) => {
                 let layers = layers(root, driver, id, &record);
-                let layers = layers.map_or_else(|_| Vec::new(), |l| l.ids.to_vec());
+                let layers = layers.map_or_else(|_| Vec::new(), |l| l.chain.diff_ids.to_vec());
                 (record.image_id(), layers)
             }
             // There the record names another thing than the configuration.
@@ -313,7 +314,7 @@ impl Runtime for Docker {
         };
         let layers = layers(root, driver, id, &record).map_err(failed)?;
         let mount =
-            layerdb::mount_layers(root, driver.as_str(), id, &layers.ids).map_err(failed)?;
+            layerdb::mount_layers(root, driver.as_str(), id, &layers.chain).map_err(failed)?;
         let pid = state::known(&record, id, self.source.local).pid;
         let mut gaps = Vec::new();
         let wanted = Wanted {
@@ -372,7 +373,7 @@ impl Runtime for Docker {
 
 /// An image's layers, and what is wrong with how they are known.
 struct Layers {
-    ids: Rc<[DiffId]>,
+    chain: Rc<Chain>,
     gap: Option<Gap>,
 }
 
@@ -393,11 +394,11 @@ fn layers(
         ))
     })?;
     let why = match root.image_layers(driver.as_str(), &image) {
-        Ok(ids) => return Ok(Layers { ids, gap: None }),
+        Ok(chain) => return Ok(Layers { chain, gap: None }),
         Err(RecordError::Absent) => "is gone".into(),
         Err(RecordError::Broken(why)) => format!("cannot be used, {why}"),
     };
-    let ids = layerdb::diff_ids_of_mount(root, driver.as_str(), id)?.into();
+    let diff_ids = layerdb::diff_ids_of_mount(root, driver.as_str(), id)?;
     let gap = Gap::new(
         image.to_string().as_str(),
         format!(
@@ -405,7 +406,7 @@ fn layers(
         ),
     );
     Ok(Layers {
-        ids,
+        chain: Rc::new(Chain::of(diff_ids)),
         gap: Some(gap),
     })
 }

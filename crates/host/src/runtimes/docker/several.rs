@@ -75,7 +75,11 @@ impl Dockers {
 
     /// Returns the one that has a container.
     fn of(&self, container: &Container) -> Result<&Docker, RuntimeError> {
-        if let (Ok(first), None) = (&self.first, self.others.get()) {
+        // Where there is no other, what it does not have is told where it is read.
+        let others = self.others.get();
+        if let Ok(first) = &self.first
+            && others.is_none_or(|others| others.dockers.is_empty())
+        {
             return Ok(first);
         }
         let mut all = self.all();
