@@ -7,8 +7,7 @@ use plimsoll_core::model::{
 };
 
 pub use crate::measure::Options;
-use crate::measure::overlay::Images;
-use crate::measure::{self, REFERENCE, view};
+use crate::measure::{self, Images, REFERENCE, view};
 use crate::privilege;
 pub use crate::runtimes::find::{FindError as InspectError, Sources, Target};
 use crate::runtimes::{RuntimeError, find};
@@ -68,8 +67,11 @@ pub fn inspect_down(
                     view::look(&mut measurement, &located.mounts, &request.paths, &host);
                 }
                 if !measurement.changes.is_empty() {
-                    let (paths, gaps) =
-                        runtime.runtime_paths(&measurement.container, &located.stack);
+                    let (paths, gaps) = runtime.runtime_paths(
+                        &measurement.container,
+                        &located.stack,
+                        &measurement.changes,
+                    );
                     measurement.container.runtime_paths = paths;
                     measurement.gaps.extend(gaps);
                 }

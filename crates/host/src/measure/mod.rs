@@ -27,6 +27,15 @@ use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 /// What differs between the two was found all the same: it means nothing where the image itself is proved.
 pub const REFERENCE: &str = "reference";
 
+/// What was found of images once, and holds for all containers on them: for as long as one run lasts.
+#[derive(Debug, Default)]
+pub struct Images {
+    /// In the layers of overlays.
+    layers: overlay::Images,
+    /// In the trees of Btrfs.
+    trees: btrfs::ImageTrees,
+}
+
 /// Which of the two trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {

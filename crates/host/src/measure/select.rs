@@ -13,8 +13,8 @@ use super::btrfs::{BtrfsPair, Scope};
 use super::digest::stored::BaselinePair;
 use super::digest::{DigestPair, Readable};
 use super::outcome::{Limits, Outcome};
-use super::overlay::{Images, OverlayPair};
-use super::{Options, Pair, REFERENCE, Trouble, paths, walk};
+use super::overlay::OverlayPair;
+use super::{Images, Options, Pair, REFERENCE, Trouble, paths, walk};
 use crate::freeze;
 use crate::layers::btrfs::Snapshot;
 use crate::layers::{BtrfsStack, LayerStack, OverlayStack, Subvolume};
@@ -88,7 +88,7 @@ impl Run<'_> {
         match (stack, wanted) {
             (LayerStack::Overlay(stack), None | Some(EngineKind::Overlay)) => {
                 let pair = OverlayPair::container(stack, confirm)?;
-                let pair = pair.sharing(stack, self.images);
+                let pair = pair.sharing(stack, &self.images.layers);
                 self.outcome = self.run(&mut pair.with_threads(self.options.jobs));
                 self.injected_layers(stack);
                 // A directory that is being removed lists as empty: that is no answer.
@@ -200,9 +200,17 @@ impl Run<'_> {
         injected: &Subvolume,
     ) -> Result<(), Trouble> {
         let (scope, confirm) = (self.scope(), self.options.confirm);
-        let mut pair = BtrfsPair::injected(&stack.anchor, &stack.image, injected, scope, confirm)?;
+        let mut pair = BtrfsPair::injected(
+            &stack.anchor,
+            &stack.image,
+            injected,
+            scope,
+            confirm,
+            &self.images.trees,
+        )?;
         let found = self.run(&mut pair);
         let moved = pair.reference_moved()?;
+        pair.share(&stack.anchor, &self.images.trees);
         self.note_moved(moved);
         self.add_injected(found, &stack.injected_paths);
         Ok(())
@@ -249,7 +257,7 @@ impl Run<'_> {
     fn injected_layers(&mut self, stack: &OverlayStack) {
         for layer in 0..stack.injected.len() {
             if let Some(pair) = OverlayPair::injected(stack, layer, self.options.confirm) {
-                let injected = self.run(&mut pair.sharing(stack, self.images));
+                let injected = self.run(&mut pair.sharing(stack, &self.images.layers));
                 self.add_injected(injected, &stack.injected_paths);
             }
         }

@@ -9,7 +9,7 @@ mod places;
 mod runs;
 mod search;
 
-pub(crate) use search::{Key, Trees};
+pub(crate) use search::{Key, Still, Trees};
 
 use rustix::io::Errno;
 

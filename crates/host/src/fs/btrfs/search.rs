@@ -11,7 +11,7 @@ use super::decode::{
     self, DirEntry, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode, Item, Location, ROOT_BACKREF,
     ROOT_ITEM, ROOT_REF, Root,
 };
-use super::runs::{LAST_KEY, Run, Runs};
+use super::runs::{LAST_KEY, MANY, Run, Runs};
 use crate::fs::Dir;
 
 /// The tree of tree roots.
@@ -73,7 +73,30 @@ pub(crate) struct Trees<'s> {
     anchor: &'s Dir,
     source: Box<dyn Search>,
     runs: Runs,
+    still: Option<Still>,
     items_read: u64,
+}
+
+/// What searches found in a tree that stands still: that there is nothing holds as well.
+#[derive(Debug)]
+pub(crate) struct Still {
+    tree: u64,
+    runs: Runs,
+}
+
+impl Still {
+    /// Returns that nothing is known yet of this tree.
+    pub(crate) fn of(tree: u64) -> Self {
+        Self {
+            tree,
+            runs: Runs::of_many(),
+        }
+    }
+
+    /// Whether it is of this tree.
+    pub(crate) fn is_of(&self, tree: u64) -> bool {
+        self.tree == tree
+    }
 }
 
 impl<'s> Trees<'s> {
@@ -86,7 +109,29 @@ impl<'s> Trees<'s> {
             anchor,
             source,
             runs: Runs::default(),
+            still: None,
             items_read: 0,
+        }
+    }
+
+    /// Looks up in what earlier searches found in a tree that stood still since, and adds to it.
+    pub(crate) fn keep_still(&mut self, still: Still) {
+        self.still = Some(still);
+    }
+
+    /// Gives that back.
+    pub(crate) fn take_still(&mut self) -> Option<Still> {
+        self.still.take()
+    }
+
+    fn stands_still(&self, tree: u64) -> bool {
+        self.still.as_ref().is_some_and(|still| still.tree == tree)
+    }
+
+    fn runs(&self, tree: u64) -> &Runs {
+        match &self.still {
+            Some(still) if still.tree == tree => &still.runs,
+            _ => &self.runs,
         }
     }
 
@@ -174,11 +219,11 @@ impl<'s> Trees<'s> {
         batch: u32,
         mut each: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<(), TreeError> {
-        if self.runs.find(tree, min, max).is_none() {
-            let wanted = self.runs.wanted(tree, min);
+        if self.runs(tree).find(tree, min, max).is_none() {
+            let wanted = self.runs(tree).wanted(tree, min);
             self.read_run(tree, min, wanted)?;
         }
-        match self.runs.find(tree, min, max) {
+        match self.runs(tree).find(tree, min, max) {
             Some(run) => {
                 for item in run.items(min, max) {
                     if each(item).is_break() {
@@ -213,20 +258,31 @@ impl<'s> Trees<'s> {
             return Err(TreeError::Undecodable(tree));
         }
         self.items_read += u64::from(count);
-        self.runs.add(run);
+        match &mut self.still {
+            Some(still) if still.tree == tree => still.runs.add(run),
+            _ => self.runs.add(run),
+        }
         Ok(())
+    }
+
+    /// Whether it is known for sure if there is an item of this key: in a tree that stands still.
+    fn is_known(&self, tree: u64, key: Key) -> bool {
+        self.stands_still(tree) && self.runs(tree).find(tree, key, key).is_some()
     }
 
     /// Forgets what earlier searches found beside what was asked for.
     pub(crate) fn refresh(&mut self) {
         self.runs.clear();
+        if let Some(still) = &mut self.still {
+            still.runs.clear();
+        }
     }
 
     /// Lets `look` see nothing of what earlier searches found, which is known again afterwards.
     pub(crate) fn afresh<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
-        let known = std::mem::take(&mut self.runs);
+        let (known, still) = (std::mem::take(&mut self.runs), self.still.take());
         let found = look(self);
-        self.runs = known;
+        (self.runs, self.still) = (known, still);
         found
     }
 
@@ -260,6 +316,7 @@ impl<'s> Trees<'s> {
         })?;
         match found {
             Some(inode) => Ok(Some(inode)),
+            None if self.is_known(tree, key) => Ok(None),
             None => self.one(tree, key, Inode::decode),
         }
     }
@@ -364,12 +421,15 @@ impl<'s> Trees<'s> {
         name: &[u8],
     ) -> Result<Option<Location>, TreeError> {
         let key = (dir, decode::DIR_ITEM, decode::name_hash(name));
-        if let Some(run) = self.runs.find(tree, key, key) {
+        if let Some(run) = self.runs(tree).find(tree, key, key) {
             let found = run.items(key, key).next();
             if let Some(location) = found.map(|item| location_of(item.data, name))
                 && location != Ok(None)
             {
                 return location.map_err(|()| TreeError::Undecodable(tree));
+            }
+            if self.is_known(tree, key) {
+                return Ok(None);
             }
         }
         // That there is none is always fresh.
@@ -383,20 +443,23 @@ impl<'s> Trees<'s> {
 
     /// Reads the entries of a directory at one go, unless they were read already: who asks for one asks
     /// for others. Of a directory that is too large for that a part is read, which shows that it is.
-    fn read_directory(&mut self, tree: u64, dir: u64) -> Result<(), TreeError> {
+    fn read_directory(&mut self, tree: u64, dir: u64, size: u64) -> Result<(), TreeError> {
         let from = (dir, decode::DIR_ITEM, 0);
-        if !self.runs.has_from(tree, from) {
-            self.read_run(tree, from, DIRECTORY)?;
+        if !self.runs(tree).has_from(tree, from) {
+            // The size counts the bytes of each name twice (kernel `fs/btrfs/inode.c`, `btrfs_add_link`), of
+            // which names have some more than three, mostly.
+            let expected = u32::try_from(size / 3).unwrap_or(DIRECTORY);
+            self.read_run(tree, from, expected.clamp(DIRECTORY / 8, DIRECTORY))?;
         }
         Ok(())
     }
 
-    /// Gives the entries of a directory from index `from` on, in the order in which they were made,
-    /// until `each` breaks.
+    /// Gives the entries of a directory of this size from index `from` on, in the order in which they were
+    /// made, until `each` breaks.
     pub(crate) fn entries(
         &mut self,
         tree: u64,
-        dir: u64,
+        (dir, size): (u64, u64),
         from: u64,
         batch: u32,
         mut each: impl FnMut(u64, DirEntry<'_>) -> ControlFlow<()>,
@@ -415,8 +478,11 @@ impl<'s> Trees<'s> {
             }
             ControlFlow::Continue(())
         };
-        self.read_directory(tree, dir)?;
-        match self.runs.find(tree, range.0, range.1) {
+        self.read_directory(tree, dir, size)?;
+        if self.stands_still(tree) && self.runs(tree).find(tree, range.0, range.1).is_none() {
+            self.read_run(tree, range.0, MANY)?;
+        }
+        match self.runs(tree).find(tree, range.0, range.1) {
             Some(run) => {
                 for item in run.items(range.0, range.1) {
                     if each(item).is_break() {

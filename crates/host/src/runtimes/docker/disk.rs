@@ -4,6 +4,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::{Algorithm, ContainerId, DiffId, Digest, ImageId, escape};
 use rustix::io::Errno;
@@ -13,11 +14,15 @@ use sha2::{Digest as _, Sha256};
 use super::memo::{Chain, Memo, Overlays};
 use super::record::{HostConfig, Record};
 use crate::fs::{Dir, RECORD_LIMIT, Stat};
+use crate::layers::btrfs::Home;
 use crate::runtimes::RuntimeError;
 use crate::runtimes::image_config::ImageConfig;
 
 /// The directory of the overlay layers.
 pub(super) const OVERLAYS: &str = "overlay2";
+
+/// The directory of the subvolumes of layers.
+pub(super) const SUBVOLUMES: &str = "btrfs/subvolumes";
 
 /// One data root of Docker.
 #[derive(Debug)]
@@ -181,6 +186,17 @@ impl DataRoot {
         let view = dir.view().unwrap_or_default();
         let view = view.and_then(|view| Some((view, dir.known_identity().ok()?.mount)));
         Ok(self.memo.overlays.get_or_init(|| Overlays { dir, view }))
+    }
+
+    /// Returns the directory of the subvolumes of layers, and where that is.
+    pub(super) fn subvolumes(&self) -> Result<&(Arc<Dir>, Home), RecordError> {
+        if let Some(known) = self.memo.subvolumes.get() {
+            return Ok(known);
+        }
+        let dir = self.need(SUBVOLUMES)?;
+        let home = Home::of(&dir)
+            .map_err(|error| RecordError::Broken(format!("{SUBVOLUMES}: {error}")))?;
+        Ok(self.memo.subvolumes.get_or_init(|| (Arc::new(dir), home)))
     }
 
     /// Returns the directory of the records of containers.

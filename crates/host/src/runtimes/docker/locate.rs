@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use plimsoll_core::model::{DiffId, ExpectedMount, Gap, RuntimePath};
 
-use super::disk::{DataRoot, OVERLAYS, RecordError};
+use super::disk::{DataRoot, OVERLAYS, RecordError, SUBVOLUMES};
 use super::injected;
 use super::layerdb::MountLayers;
 use super::memo::Memo;
@@ -215,16 +215,14 @@ pub(super) fn image_layer(
             )
         }
         Driver::Btrfs => {
-            const SUBVOLUMES: &str = "btrfs/subvolumes";
             let beneath = match beneath {
                 Some(beneath) => {
-                    let anchor = root.need(SUBVOLUMES)?;
-                    let mut subvolumes = Subvolumes::of(&anchor)
-                        .map_err(|error| RecordError::Broken(format!("{SUBVOLUMES}: {error}")))?;
+                    let (anchor, home) = root.subvolumes()?;
+                    let mut subvolumes = Subvolumes::at(anchor, *home);
                     let mut find = |name: &LayerName| subvolume(root, &mut subvolumes, name);
                     let (image, container) = (find(beneath)?, find(name)?);
                     Some(Beneath::Subvolume(BtrfsStack {
-                        anchor,
+                        anchor: Arc::clone(anchor),
                         container,
                         injected: None,
                         injected_paths: Vec::new(),
@@ -256,7 +254,7 @@ fn subvolume(
     subvolumes: &mut Subvolumes<'_>,
     name: &LayerName,
 ) -> Result<Subvolume, RecordError> {
-    let path = format!("btrfs/subvolumes/{name}");
+    let path = format!("{SUBVOLUMES}/{name}");
     subvolumes
         .named(name.as_str().as_bytes(), root.show(&path))
         .map_err(|error| RecordError::Broken(format!("{path}: {error}")))
@@ -331,14 +329,13 @@ impl<'a> Links<'a> {
 
 fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let Wanted { root, layers, .. } = wanted;
-    let anchor = root.need("btrfs/subvolumes")?;
+    let (anchor, home) = root.subvolumes()?;
     let image = top_layer(layers)?;
-    let mut subvolumes = Subvolumes::of(&anchor)
-        .map_err(|error| RecordError::Broken(format!("btrfs/subvolumes: {error}")))?;
+    let mut subvolumes = Subvolumes::at(anchor, *home);
     let mut find = |name: &LayerName| subvolume(root, &mut subvolumes, name);
     let container = find(&layers.mount)?;
     let injected = find(&layers.init)?;
-    let image = find(image)?;
+    let image = root.memo.image_at(image, || find(image))?;
     let mut gaps = Vec::new();
     if let Some(mounted) = mounted(wanted, &mut gaps) {
         gaps.extend(not_the_subvolume(&mounted, container.id));
@@ -346,13 +343,13 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
         mounts => {
-            let init_tree = root.need(&format!("btrfs/subvolumes/{}", layers.init))?;
+            let init_tree = root.need(&format!("{SUBVOLUMES}/{}", layers.init))?;
             followed_mounts(mounts, &[&init_tree])
         }
     };
     Ok(Located {
         stack: LayerStack::Btrfs(BtrfsStack {
-            anchor,
+            anchor: Arc::clone(anchor),
             container,
             injected: Some(injected),
             injected_paths: injected::init_layer(),

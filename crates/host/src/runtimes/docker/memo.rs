@@ -11,7 +11,8 @@ use plimsoll_core::trust::chain_ids;
 
 use super::record::Record;
 use crate::fs::{Dir, Stat};
-use crate::layers::{Layer, MarkNamespace};
+use crate::layers::btrfs::Home;
+use crate::layers::{Layer, MarkNamespace, Subvolume};
 use crate::runtimes::lower::LayerName;
 
 /// The layers of an image: directory and diffID of each, the base first.
@@ -70,6 +71,10 @@ pub(super) struct Memo {
     pub(super) links: OnceCell<Dir>,
     /// The layers of images that short links lead to.
     led: RefCell<HashMap<Box<[u8]>, Box<[u8]>>>,
+    /// The directory of the subvolumes of layers, and where that is.
+    pub(super) subvolumes: OnceCell<(Arc<Dir>, Home)>,
+    /// The subvolumes of images, by their names.
+    images_at: RefCell<HashMap<String, Subvolume>>,
     /// The directory of the records of containers.
     pub(super) containers: OnceCell<Dir>,
     /// The directories of the layer databases that have containers, by the storage driver.
@@ -142,6 +147,15 @@ impl Memo {
         read: impl FnOnce() -> Result<ImageLayers, E>,
     ) -> Result<ImageLayers, E> {
         remembered(&self.chains, top, read)
+    }
+
+    /// Returns the subvolume of an image, looked for by `find` when it is not known.
+    pub(super) fn image_at<E>(
+        &self,
+        name: &LayerName,
+        find: impl FnOnce() -> Result<Subvolume, E>,
+    ) -> Result<Subvolume, E> {
+        remembered(&self.images_at, &name.as_str().to_owned(), find)
     }
 
     /// Returns an overlay layer, opened by `open` when it is not known.

@@ -25,7 +25,7 @@ mod state;
 use std::rc::Rc;
 
 use plimsoll_core::model::{
-    Container, ContainerId, ExpectedMount, Gap, Image, RuntimeKind, RuntimePath, escape,
+    Change, Container, ContainerId, ExpectedMount, Gap, Image, RuntimeKind, RuntimePath, escape,
 };
 
 use self::disk::{DataRoot, RecordError};
@@ -40,6 +40,7 @@ use self::source::{Daemon, Source};
 use super::containerd::images::Owner;
 use super::find::Sources;
 use super::lower::excerpt;
+use super::made;
 use super::{Located, Runtime, RuntimeError};
 use crate::layers::LayerStack;
 use crate::layers::stored::StoredImage;
@@ -336,6 +337,7 @@ impl Runtime for Docker {
         &self,
         container: &Container,
         stack: &LayerStack,
+        changes: &[Change],
     ) -> (Vec<RuntimePath>, Vec<Gap>) {
         let mut gaps = Vec::new();
         let id = &container.id;
@@ -352,7 +354,10 @@ impl Runtime for Docker {
             None => host_config(root, id, &mut gaps),
         };
         let mut paths = injected::made_by_runtime(&record, &host);
-        paths.extend(locate::led(root, stack, &paths));
+        // Where links lead is looked for only if something could be explained by it.
+        if changes.iter().any(made::may_be_made) {
+            paths.extend(locate::led(root, stack, &paths));
+        }
         (paths, gaps)
     }
 

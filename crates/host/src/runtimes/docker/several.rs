@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
-use plimsoll_core::model::{Container, Gap, RuntimePath};
+use plimsoll_core::model::{Change, Container, Gap, RuntimePath};
 
 use super::Docker;
 use super::daemons::{self, Hints};
@@ -241,11 +241,12 @@ impl Runtime for Dockers {
         &self,
         container: &Container,
         stack: &LayerStack,
+        changes: &[Change],
     ) -> (Vec<RuntimePath>, Vec<Gap>) {
         self.of(container).map_or_else(
             // That it is gone is told where it is looked for once more.
             |_| Default::default(),
-            |docker| docker.runtime_paths(container, stack),
+            |docker| docker.runtime_paths(container, stack, changes),
         )
     }
 
