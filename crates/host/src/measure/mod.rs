@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod overlay;
 pub mod paths;
 mod select;
+mod several;
 mod threads;
 pub mod view;
 pub mod walk;
@@ -20,6 +21,7 @@ pub mod walk;
 pub use options::Options;
 pub(crate) use options::thread_count;
 pub use select::measure;
+pub use several::{Compared, Comparisons};
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 

@@ -27,7 +27,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use plimsoll_core::model::{Change, Container, ContainerId, Gap, Image, RuntimeKind, RuntimePath, escape};
+use plimsoll_core::model::{
+    Change, Container, ContainerId, Gap, Image, RuntimeKind, RuntimePath, escape,
+};
 
 use self::injected::{Owner, ROOT};
 use self::locate::Wanted;
