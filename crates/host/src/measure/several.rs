@@ -158,3 +158,91 @@ impl Question {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+    use std::path::Path;
+
+    use plimsoll_core::model::{ContainerId, RuntimeKind};
+
+    use super::*;
+    use crate::fs::Dir;
+    use crate::layers::{Held, Layer, MarkNamespace, OverlayStack};
+
+    fn layer(path: &Path) -> Layer {
+        Layer {
+            dir: Arc::new(Dir::open(path).unwrap()),
+            path: path.to_owned(),
+            diff_id: None,
+        }
+    }
+
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// As many containers as threads are started for, on one image: each is told as by itself, in its turn.
+    #[test]
+    fn what_is_shared_is_told_as_by_itself() {
+        const COUNT: usize = 2 * MANY;
+        let dir = tempfile::tempdir().unwrap();
+        let layers = ["top", "middle", "base"].map(|name| dir.path().join(name));
+        for (n, path) in layers.iter().enumerate() {
+            write(&path.join("etc/all"), &format!("of {n}"));
+            for file in (0..COUNT).filter(|file| file % layers.len() == n) {
+                write(&path.join(format!("etc/deep/{file}")), "as it was");
+            }
+        }
+        let image: Vec<Arc<Layer>> = layers.iter().map(|path| Arc::new(layer(path))).collect();
+        let upper = |n: usize| dir.path().join(format!("upper{n}"));
+        let init = |n: usize| dir.path().join(format!("init{n}"));
+        for n in 0..COUNT {
+            std::fs::create_dir(upper(n)).unwrap();
+            write(&init(n).join("etc/hosts"), "");
+            // Of some nothing differs.
+            if n % 3 > 0 {
+                write(&upper(n).join(format!("etc/deep/{n}")), "as it is");
+                write(&upper(n).join(format!("etc/new-{n}/file")), "");
+            }
+            if n % 4 == 0 {
+                write(&upper(n).join("etc/all"), "of 0");
+            }
+        }
+        let stack = |n: usize| {
+            let injected = init(n);
+            LayerStack::Overlay(OverlayStack {
+                upper: layer(&upper(n)),
+                index: None,
+                injected: vec![layer(&injected)],
+                injected_paths: Vec::new(),
+                image: image.clone(),
+                data_only: Vec::new(),
+                marks: MarkNamespace::User,
+                held: Held::default(),
+            })
+        };
+        let container =
+            |n: usize| Container::new(ContainerId::new(n.to_string()), RuntimeKind::Docker);
+        let options = Options {
+            jobs: NonZero::new(3),
+            ..Options::default()
+        };
+        let mut comparisons = Comparisons::new(COUNT, &[], &options);
+        assert!(comparisons.ahead() > 1);
+        for n in 0..COUNT {
+            comparisons.submit(container(n), stack(n));
+        }
+        for n in 0..COUNT {
+            let told = comparisons.take().unwrap().measurement;
+            let alone = measure(container(n), &stack(n), &[], &options, &Images::default());
+            assert_eq!(told.container.id.as_str(), n.to_string());
+            assert_eq!(told.changes, alone.changes, "{n}");
+            assert_eq!(told.gaps, alone.gaps, "{n}");
+            // The file that differs and the two that are new, beside that of the layer beneath.
+            assert!(n % 3 == 0 || told.changes.len() >= 4, "{:?}", told.changes);
+        }
+        assert!(comparisons.take().is_none());
+    }
+}

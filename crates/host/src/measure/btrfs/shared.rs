@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::fs::Dir;
 use crate::fs::btrfs::Still;
 
-/// Trees of which anything is kept: those that were compared with last.
-const TREES_MAX: usize = 4;
+/// Trees of which anything is kept: those that were compared with last, one for each thread that does.
+const TREES_MAX: usize = 8;
 
 /// What is known of the trees of images, for as long as one run lasts.
 #[derive(Debug, Default)]
