@@ -12,6 +12,7 @@ use super::decode::{
     ROOT_ITEM, ROOT_REF, Root,
 };
 use super::runs::{LAST_KEY, MANY, Run, Runs};
+use super::still::Still;
 use crate::fs::Dir;
 
 /// The tree of tree roots.
@@ -72,31 +73,9 @@ impl Search for SearchBuffer {
 pub(crate) struct Trees<'s> {
     anchor: &'s Dir,
     source: Box<dyn Search>,
-    runs: Runs,
-    still: Option<Still>,
+    pub(super) runs: Runs,
+    pub(super) still: Option<Still>,
     items_read: u64,
-}
-
-/// What searches found in a tree that stands still: that there is nothing holds as well.
-#[derive(Debug)]
-pub(crate) struct Still {
-    tree: u64,
-    runs: Runs,
-}
-
-impl Still {
-    /// Returns that nothing is known yet of this tree.
-    pub(crate) fn of(tree: u64) -> Self {
-        Self {
-            tree,
-            runs: Runs::of_many(),
-        }
-    }
-
-    /// Whether it is of this tree.
-    pub(crate) fn is_of(&self, tree: u64) -> bool {
-        self.tree == tree
-    }
 }
 
 impl<'s> Trees<'s> {
@@ -111,27 +90,6 @@ impl<'s> Trees<'s> {
             runs: Runs::default(),
             still: None,
             items_read: 0,
-        }
-    }
-
-    /// Looks up in what earlier searches found in a tree that stood still since, and adds to it.
-    pub(crate) fn keep_still(&mut self, still: Still) {
-        self.still = Some(still);
-    }
-
-    /// Gives that back.
-    pub(crate) fn take_still(&mut self) -> Option<Still> {
-        self.still.take()
-    }
-
-    fn stands_still(&self, tree: u64) -> bool {
-        self.still.as_ref().is_some_and(|still| still.tree == tree)
-    }
-
-    fn runs(&self, tree: u64) -> &Runs {
-        match &self.still {
-            Some(still) if still.tree == tree => &still.runs,
-            _ => &self.runs,
         }
     }
 
@@ -258,32 +216,8 @@ impl<'s> Trees<'s> {
             return Err(TreeError::Undecodable(tree));
         }
         self.items_read += u64::from(count);
-        match &mut self.still {
-            Some(still) if still.tree == tree => still.runs.add(run),
-            _ => self.runs.add(run),
-        }
+        self.runs_mut(tree).add(run);
         Ok(())
-    }
-
-    /// Whether it is known for sure if there is an item of this key: in a tree that stands still.
-    fn is_known(&self, tree: u64, key: Key) -> bool {
-        self.stands_still(tree) && self.runs(tree).find(tree, key, key).is_some()
-    }
-
-    /// Forgets what earlier searches found beside what was asked for.
-    pub(crate) fn refresh(&mut self) {
-        self.runs.clear();
-        if let Some(still) = &mut self.still {
-            still.runs.clear();
-        }
-    }
-
-    /// Lets `look` see nothing of what earlier searches found, which is known again afterwards.
-    pub(crate) fn afresh<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
-        let (known, still) = (std::mem::take(&mut self.runs), self.still.take());
-        let found = look(self);
-        (self.runs, self.still) = (known, still);
-        found
     }
 
     /// Returns what `decode` makes of the item with exactly this key; `None` when there is none.

@@ -70,7 +70,7 @@ pub(super) struct Memo {
     /// The directory of the short links of `overlay2`.
     pub(super) links: OnceCell<Dir>,
     /// The layers of images that short links lead to.
-    led: RefCell<HashMap<Box<[u8]>, Box<[u8]>>>,
+    led: RefCell<HashMap<Vec<u8>, Vec<u8>>>,
     /// The directory of the subvolumes of layers, and where that is.
     pub(super) subvolumes: OnceCell<(Arc<Dir>, Home)>,
     /// The subvolumes of images, by their names.
@@ -130,12 +130,12 @@ impl Memo {
         read: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Vec<u8>, E> {
         if let Some(target) = self.led.borrow().get(link) {
-            return Ok(target.to_vec());
+            return Ok(target.clone());
         }
         let target = read()?;
         let mut led = self.led.borrow_mut();
         if led.len() < LINKS_MAX && link.len() <= LINK_LENGTH && is_of_image(&target) {
-            led.insert(link.into(), target.as_slice().into());
+            led.insert(link.to_vec(), target.clone());
         }
         Ok(target)
     }
