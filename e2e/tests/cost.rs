@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plimsoll_e2e::command::shell;
+use plimsoll_e2e::dockerd::{Dockerd, Driver};
 use plimsoll_e2e::loopfs::{Kind, LoopFs};
 use plimsoll_e2e::overlay::Overlay;
+use plimsoll_e2e::rootfs::small_rootfs;
 use plimsoll_e2e::{program, require};
 use plimsoll_syscall::{child, trace};
 
@@ -134,4 +136,39 @@ fn btrfs() {
         names.borrow_mut().push(container.clone());
         format!("tree:{i}:{c}")
     });
+}
+
+/// How many calls one more container of an image of so many layers costs.
+fn one_more(driver: Driver) -> u64 {
+    let daemon = Dockerd::start(driver);
+    daemon.import("base", small_rootfs().path());
+    let layers: String = (0..8).map(|n| format!("RUN echo {n} > /{n}\n")).collect();
+    daemon.build("image", &format!("FROM base\n{layers}"));
+    let calls = || {
+        let mut command = program::command();
+        let root = daemon.data_root();
+        command.args(["check", "--jobs", "1", "--format", "ndjson", "--runtime"]);
+        command.args(["docker", "--data-root"]).arg(root);
+        command.stdout(std::process::Stdio::null());
+        rustix::fs::sync();
+        let (status, calls) = trace::count_calls(&mut command, &|| true).unwrap();
+        assert_eq!(status.code(), Some(0));
+        calls
+    };
+    daemon.create_many("few", 4, "image");
+    let few = calls();
+    daemon.create_many("more", 16, "image");
+    (calls() - few) / 16
+}
+
+/// What depends on the image alone is found once, however many containers are on it.
+#[test]
+fn one_more_container_of_an_image() {
+    require!("dockerd", "containerd", "docker", "mkfs.ext4", "mkfs.btrfs");
+    // Of these, its record and layers take about 25, and those of its own init layer most others: a look at
+    // each layer of the image for each name there would take as many again.
+    for (driver, most) in [(Driver::Overlay2, 125), (Driver::Btrfs, 75)] {
+        let calls = one_more(driver);
+        assert!(calls <= most, "{calls} calls with {}", driver.as_str());
+    }
 }

@@ -64,7 +64,9 @@ fn held_still(driver: Driver, engine: EngineKind) {
     }
     assert_eq!(subvolumes(), before, "no snapshot is left");
     // It was let go again: it still writes.
-    let value = || daemon.exec("busy", "cat /tmp/a");
+    // Between two writes the file is empty.
+    let read = "until v=$(cat /tmp/a) && [ \"$v\" ]; do :; done; echo $v";
+    let value = || daemon.exec("busy", read);
     let first = value();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_ne!(value(), first, "the container stands still");

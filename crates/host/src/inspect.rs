@@ -1,16 +1,18 @@
 //! The pipeline: find, resolve, compare.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use plimsoll_core::model::{
-    Baseline, Container, Cost, EngineKind, Gap, LayerTrust, Measurement, RootPath,
+    Baseline, Container, Cost, EngineKind, ExpectedMount, Gap, LayerTrust, Measurement, RootPath,
 };
 
 pub use crate::measure::Options;
-use crate::measure::{self, REFERENCE, view};
+use crate::measure::{Compared, Comparisons, REFERENCE, view};
 use crate::privilege;
 pub use crate::runtimes::find::{FindError as InspectError, Sources, Target};
-use crate::runtimes::{RuntimeError, find};
+use crate::runtimes::{Located, Runtime, find};
 use crate::seal::Prover;
 
 /// What is asked for.
@@ -50,54 +52,155 @@ pub fn inspect_down(
     each: &mut dyn FnMut(Measurement),
 ) -> Result<Vec<Gap>, InspectError> {
     let (found, gaps) = find::containers(&request.sources, &request.targets)?;
-    let missing = privilege::missing();
-    let host = view::HostMounts::default();
     let plain = request.options.engine == Some(EngineKind::Digest);
+    let mut run = Run {
+        comparisons: Comparisons::new(found.len(), &request.paths, &request.options),
+        waiting: VecDeque::new(),
+        missing: privilege::missing(),
+        host: view::HostMounts::default(),
+        paths: &request.paths,
+        prover,
+    };
     for (runtime, container) in found {
-        let start = Instant::now();
-        let mut measurement = match runtime.locate(&container, plain) {
-            Ok(located) => {
-                let mut measurement =
-                    measure::measure(container, &located.stack, &request.paths, &request.options);
-                // Of a container that no runtime tells nothing says what should be mounted in it, and who
-                // is in it.
-                if measurement.container.runtime.has_records() {
-                    view::look(&mut measurement, &located.mounts, &request.paths, &host);
-                }
-                if !measurement.changes.is_empty() {
-                    let (paths, gaps) =
-                        runtime.runtime_paths(&measurement.container, &located.stack);
-                    measurement.container.runtime_paths = paths;
-                    measurement.gaps.extend(gaps);
-                }
-                // After they were compared with, the first time: a layer that was touched meanwhile has no seal
-                // that holds.
-                let (baseline, gaps) =
-                    prover.prove(&*runtime, &measurement.container, &located.stack);
-                if baseline.layers >= LayerTrust::Sealed {
-                    let moved = |gap: &Gap| gap.what.as_bytes() == REFERENCE.as_bytes();
-                    measurement.gaps.retain(|gap| !moved(gap));
-                }
-                measurement.baseline = baseline;
-                measurement.gaps.extend(gaps);
-                measurement.gaps.extend(located.gaps);
-                measurement
-                    .gaps
-                    .extend(runtime.vanished(&measurement.container));
-                measurement
-            }
-            Err(error) => unmeasured(container, &error),
-        };
-        measurement.gaps.extend(missing.iter().cloned());
-        measurement.cost.wall = start.elapsed();
-        each(measurement);
+        run.locate(runtime, container, plain);
+        while run.waiting.len() > run.comparisons.ahead() {
+            run.conclude(each);
+        }
+    }
+    while !run.waiting.is_empty() {
+        run.conclude(each);
     }
     Ok(gaps)
 }
 
+/// Containers on their way through the pipeline: they come out in the order in which they go in.
+struct Run<'r> {
+    comparisons: Comparisons,
+    waiting: VecDeque<Waiting>,
+    /// The gaps of every container.
+    missing: Vec<Gap>,
+    host: view::HostMounts,
+    paths: &'r [RootPath],
+    prover: &'r mut Prover,
+}
+
+/// A container that was looked for.
+struct Waiting {
+    runtime: Rc<dyn Runtime>,
+    /// What was found; or what is told of one that cannot be compared.
+    found: Result<Found, Measurement>,
+    /// How long that took.
+    took: Duration,
+}
+
+/// A container that is being compared.
+struct Found {
+    /// To tell which one it is, should no measurement come back.
+    container: Container,
+    mounts: Vec<ExpectedMount>,
+    gaps: Vec<Gap>,
+}
+
+impl Run<'_> {
+    /// Finds the layers of a container, and has them compared.
+    fn locate(&mut self, runtime: Rc<dyn Runtime>, container: Container, plain: bool) {
+        let start = Instant::now();
+        let found = match runtime.locate(&container, plain) {
+            Ok(Located {
+                stack,
+                mounts,
+                gaps,
+            }) => {
+                let found = Found {
+                    container: Container {
+                        name: container.name.clone(),
+                        ..Container::new(container.id.clone(), container.runtime)
+                    },
+                    mounts,
+                    gaps,
+                };
+                self.comparisons.submit(container, stack);
+                Ok(found)
+            }
+            Err(error) => Err(unmeasured(container, &error.to_string())),
+        };
+        self.waiting.push_back(Waiting {
+            runtime,
+            found,
+            took: start.elapsed(),
+        });
+    }
+
+    /// Hands over the measurement of the container that waits the longest.
+    fn conclude(&mut self, each: &mut dyn FnMut(Measurement)) {
+        let Some(Waiting {
+            runtime,
+            found,
+            took,
+        }) = self.waiting.pop_front()
+        else {
+            return;
+        };
+        let (mut measurement, took) = match found {
+            Ok(found) => match self.comparisons.take() {
+                Some(compared) => {
+                    let start = Instant::now();
+                    let took = took + compared.took;
+                    let measurement = self.complete(&*runtime, found, compared);
+                    (measurement, took + start.elapsed())
+                }
+                None => {
+                    let why = "they were not compared: a thread ended";
+                    (unmeasured(found.container, why), took)
+                }
+            },
+            Err(measurement) => (measurement, took),
+        };
+        measurement.gaps.extend(self.missing.iter().cloned());
+        measurement.cost.wall = took;
+        each(measurement);
+    }
+
+    /// Adds what is known of a container beside its layers.
+    fn complete(&mut self, runtime: &dyn Runtime, found: Found, compared: Compared) -> Measurement {
+        let Compared {
+            mut measurement,
+            stack,
+            ..
+        } = compared;
+        // Of a container that no runtime tells nothing says what should be mounted in it, and who
+        // is in it.
+        if measurement.container.runtime.has_records() {
+            view::look(&mut measurement, &found.mounts, self.paths, &self.host);
+        }
+        if !measurement.changes.is_empty() {
+            let Measurement {
+                container, changes, ..
+            } = &measurement;
+            let (paths, gaps) = runtime.runtime_paths(container, &stack, changes);
+            measurement.container.runtime_paths = paths;
+            measurement.gaps.extend(gaps);
+        }
+        // After they were compared with, the first time: a layer that was touched meanwhile has no seal
+        // that holds.
+        let (baseline, gaps) = self.prover.prove(runtime, &measurement.container, &stack);
+        if baseline.layers >= LayerTrust::Sealed {
+            let moved = |gap: &Gap| gap.what.as_bytes() == REFERENCE.as_bytes();
+            measurement.gaps.retain(|gap| !moved(gap));
+        }
+        measurement.baseline = baseline;
+        measurement.gaps.extend(gaps);
+        measurement.gaps.extend(found.gaps);
+        measurement
+            .gaps
+            .extend(runtime.vanished(&measurement.container));
+        measurement
+    }
+}
+
 /// The measurement of a container of which nothing could be compared.
-fn unmeasured(container: Container, error: &RuntimeError) -> Measurement {
-    let gap = Gap::new("layers", error.to_string());
+fn unmeasured(container: Container, why: &str) -> Measurement {
+    let gap = Gap::new("layers", why);
     Measurement {
         container,
         engine: None,

@@ -45,10 +45,30 @@ pub struct SearchKey {
 /// Words of the argument before the buffer: the key's 13 and the size of the buffer.
 const HEADER_WORDS: usize = 14;
 
+std::thread_local! {
+    /// The memory of a buffer that was let go of, for the next one of this thread: fresh memory would be filled
+    /// with zeros each time.
+    static SPARE: std::cell::Cell<Vec<u64>> = const { std::cell::Cell::new(Vec::new()) };
+}
+
 /// The argument of a search, with its buffer, to be used again and again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SearchBuffer {
     words: Vec<u64>,
+}
+
+impl Default for SearchBuffer {
+    fn default() -> Self {
+        Self {
+            words: SPARE.take(),
+        }
+    }
+}
+
+impl Drop for SearchBuffer {
+    fn drop(&mut self) {
+        SPARE.set(std::mem::take(&mut self.words));
+    }
 }
 
 impl SearchBuffer {

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use plimsoll_core::model::FileType;
@@ -51,8 +51,8 @@ pub struct Dir {
     in_view: bool,
     /// The map that owners are seen through, where there is one.
     owners: Option<Arc<Owners>>,
-    /// Whether entries were read from it.
-    was_read: AtomicBool,
+    /// Whether entries were read from it; held by who reads them, since the position is the handle's own.
+    was_read: Mutex<bool>,
     /// The directory itself where it is one of an EROFS image: the handle is then that of the image,
     /// with which the kernel reaches nothing.
     image: Option<Box<erofs::Directory>>,
@@ -339,6 +339,17 @@ impl Dir {
         Ok((there.dev, there.ino) == (other.dev, other.ino))
     }
 
+    /// Whether the object at a path beneath this directory is on the mount of this number: then nothing is
+    /// mounted on the way to it from a directory of that mount. Links on the way may lead anywhere.
+    #[must_use]
+    pub fn is_on_mount(&self, path: &[u8], mount: u64) -> bool {
+        let path = OsStr::from_bytes(path);
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+        rustix::fs::statx(&self.fd, path, flags, StatxFlags::MNT_ID).is_ok_and(|there| {
+            there.stx_mask & StatxFlags::MNT_ID.bits() != 0 && there.stx_mnt_id == mount
+        })
+    }
+
     /// Whether anything is at a path beneath this directory, which a look at it can tell.
     #[must_use]
     pub fn has(&self, path: &[u8]) -> bool {
@@ -469,7 +480,7 @@ impl From<OwnedFd> for Dir {
             mount_flags: OnceLock::new(),
             in_view: false,
             owners: None,
-            was_read: AtomicBool::new(false),
+            was_read: Mutex::new(false),
             image: None,
         }
     }

@@ -26,14 +26,33 @@ pub enum SubvolumeError {
     Tree(#[from] TreeError),
 }
 
+/// Where a directory is in its file system.
+#[derive(Debug, Clone, Copy)]
+pub struct Home {
+    /// The tree that it is in.
+    tree: u64,
+    inode: u64,
+}
+
+impl Home {
+    /// Looks where a directory is.
+    ///
+    /// # Errors
+    /// [`SubvolumeError`] when that is no Btrfs, or cannot be asked.
+    pub fn of(dir: &Dir) -> Result<Self, SubvolumeError> {
+        Ok(Self {
+            tree: Trees::new(dir).tree_of_anchor()?,
+            inode: dir.stat_self().map_err(TreeError::Io)?.ino,
+        })
+    }
+}
+
 /// The subvolumes in a directory.
 #[derive(Debug)]
 pub struct Subvolumes<'d> {
     parent: &'d Dir,
     trees: Trees<'d>,
-    /// The tree that the directory is in.
-    tree: u64,
-    inode: u64,
+    home: Home,
 }
 
 impl<'d> Subvolumes<'d> {
@@ -42,13 +61,17 @@ impl<'d> Subvolumes<'d> {
     /// # Errors
     /// [`SubvolumeError`] when that is no Btrfs, or cannot be asked.
     pub fn of(parent: &'d Dir) -> Result<Self, SubvolumeError> {
-        let trees = Trees::new(parent);
-        Ok(Self {
-            tree: trees.tree_of_anchor()?,
-            inode: parent.stat_self().map_err(TreeError::Io)?.ino,
+        Ok(Self::at(parent, Home::of(parent)?))
+    }
+
+    /// The same of a directory of which that is known.
+    #[must_use]
+    pub fn at(parent: &'d Dir, home: Home) -> Self {
+        Self {
             parent,
-            trees,
-        })
+            trees: Trees::new(parent),
+            home,
+        }
     }
 
     /// Returns the subvolume that is the entry `name` of the directory. `path` is kept to show.
@@ -59,11 +82,12 @@ impl<'d> Subvolumes<'d> {
     /// [`SubvolumeError`] when it is none, or the trees cannot be read.
     pub fn named(&mut self, name: &[u8], path: PathBuf) -> Result<Subvolume, SubvolumeError> {
         let shown = || plimsoll_core::model::escape(name).into_owned();
-        match self.trees.entry(self.tree, self.inode, name)? {
+        let Home { tree, inode } = self.home;
+        match self.trees.entry(tree, inode, name)? {
             None => Err(SubvolumeError::Missing(shown())),
             // What the directory shows there must be the subvolume: something may be mounted over it.
             Some(Location::Subvolume(id))
-                if self.trees.hangs_in(id, self.tree)?.is_some()
+                if self.trees.hangs_in(id, tree)?.is_some()
                     && self.parent.stat(name).map_err(TreeError::Io)?.ino == ROOT_DIRECTORY =>
             {
                 Ok(Subvolume { id, path })
@@ -97,7 +121,7 @@ pub fn stack_of_paths(image: &Path, container: &Path) -> Option<BtrfsStack> {
     let container_root = trees.root(container.id).ok()??;
     let is_snapshot = one_file_system && container_root.parent_uuid == image_root.uuid;
     is_snapshot.then_some(BtrfsStack {
-        anchor,
+        anchor: std::sync::Arc::new(anchor),
         container,
         injected: None,
         injected_paths: Vec::new(),

@@ -129,7 +129,7 @@ impl MarkNamespace {
 pub struct BtrfsStack {
     /// A directory of the same file system that is not inside the container: every tree is read
     /// through it, so that nothing is opened that the container could watch.
-    pub anchor: Dir,
+    pub anchor: Arc<Dir>,
     /// The container's subvolume.
     pub container: Subvolume,
     /// Subvolume that the runtime put between image and container (Docker's `-init`).

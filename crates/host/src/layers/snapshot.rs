@@ -124,7 +124,7 @@ pub fn of(
         id,
     };
     Ok(BtrfsStack {
-        anchor,
+        anchor: std::sync::Arc::new(anchor),
         container,
         injected: None,
         injected_paths: Vec::new(),

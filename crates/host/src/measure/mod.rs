@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod overlay;
 pub mod paths;
 mod select;
+mod several;
 mod threads;
 pub mod view;
 pub mod walk;
@@ -20,12 +21,22 @@ pub mod walk;
 pub use options::Options;
 pub(crate) use options::thread_count;
 pub use select::measure;
+pub use several::{Compared, Comparisons};
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 
 /// What a gap is about that says that the image's subvolume was changed after the container was made from it.
 /// What differs between the two was found all the same: it means nothing where the image itself is proved.
 pub const REFERENCE: &str = "reference";
+
+/// What was found of images once, and holds for all containers on them: for as long as one run lasts.
+#[derive(Debug, Default)]
+pub struct Images {
+    /// In the layers of overlays.
+    layers: overlay::Images,
+    /// In the trees of Btrfs.
+    trees: btrfs::ImageTrees,
+}
 
 /// Which of the two trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -14,12 +14,13 @@ use super::digest::stored::BaselinePair;
 use super::digest::{DigestPair, Readable};
 use super::outcome::{Limits, Outcome};
 use super::overlay::OverlayPair;
-use super::{Options, Pair, REFERENCE, Trouble, paths, walk};
+use super::{Images, Options, Pair, REFERENCE, Trouble, paths, walk};
 use crate::freeze;
 use crate::layers::btrfs::Snapshot;
 use crate::layers::{BtrfsStack, LayerStack, OverlayStack, Subvolume};
 
-/// Compares the two sides of a container.
+/// Compares the two sides of a container. What is found in the layers of its image is kept in `images`, for
+/// others that are on them.
 ///
 /// What cannot be compared at all is a gap in a measurement without an engine.
 pub fn measure(
@@ -27,10 +28,12 @@ pub fn measure(
     stack: &LayerStack,
     only: &[RootPath],
     options: &Options,
+    images: &Images,
 ) -> Measurement {
     let mut run = Run {
         only,
         options,
+        images,
         outcome: Outcome::default(),
         cost: Cost::default(),
     };
@@ -73,6 +76,7 @@ pub fn measure(
 struct Run<'o> {
     only: &'o [RootPath],
     options: &'o Options,
+    images: &'o Images,
     outcome: Outcome,
     cost: Cost,
 }
@@ -84,6 +88,7 @@ impl Run<'_> {
         match (stack, wanted) {
             (LayerStack::Overlay(stack), None | Some(EngineKind::Overlay)) => {
                 let pair = OverlayPair::container(stack, confirm)?;
+                let pair = pair.sharing(stack, &self.images.layers);
                 self.outcome = self.run(&mut pair.with_threads(self.options.jobs));
                 self.injected_layers(stack);
                 // A directory that is being removed lists as empty: that is no answer.
@@ -195,9 +200,17 @@ impl Run<'_> {
         injected: &Subvolume,
     ) -> Result<(), Trouble> {
         let (scope, confirm) = (self.scope(), self.options.confirm);
-        let mut pair = BtrfsPair::injected(&stack.anchor, &stack.image, injected, scope, confirm)?;
+        let mut pair = BtrfsPair::injected(
+            &stack.anchor,
+            &stack.image,
+            injected,
+            scope,
+            confirm,
+            &self.images.trees,
+        )?;
         let found = self.run(&mut pair);
         let moved = pair.reference_moved()?;
+        pair.share(&stack.anchor, &self.images.trees);
         self.note_moved(moved);
         self.add_injected(found, &stack.injected_paths);
         Ok(())
@@ -243,8 +256,8 @@ impl Run<'_> {
     /// Compares the layers that the runtime put between image and container with the image.
     fn injected_layers(&mut self, stack: &OverlayStack) {
         for layer in 0..stack.injected.len() {
-            if let Some(mut pair) = OverlayPair::injected(stack, layer, self.options.confirm) {
-                let injected = self.run(&mut pair);
+            if let Some(pair) = OverlayPair::injected(stack, layer, self.options.confirm) {
+                let injected = self.run(&mut pair.sharing(stack, &self.images.layers));
                 self.add_injected(injected, &stack.injected_paths);
             }
         }

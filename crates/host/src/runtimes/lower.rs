@@ -80,9 +80,7 @@ pub(in crate::runtimes) fn layer_of(
         (b"l", link) if link.iter().all(u8::is_ascii_alphanumeric) && !link.is_empty() => {
             let target = read_link(link)
                 .map_err(|errno| format!("short link {}: {errno}", excerpt(link)))?;
-            target
-                .strip_prefix(b"../")
-                .and_then(|rest| rest.strip_suffix(b"/diff"))
+            layer_at(&target)
                 .filter(|name| LayerName::parse(name).is_some())
                 .map(<[u8]>::to_vec)
                 .ok_or_else(|| {
@@ -96,6 +94,11 @@ pub(in crate::runtimes) fn layer_of(
         (name, b"diff") => Ok(name.to_vec()),
         _ => Err(strange()),
     }
+}
+
+/// Returns the name of the layer that a short link with this target means.
+pub(in crate::runtimes) fn layer_at(target: &[u8]) -> Option<&[u8]> {
+    target.strip_prefix(b"../")?.strip_suffix(b"/diff")
 }
 
 /// Returns the last two components of a path.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_core::model::{RootPath, RuntimePath, RuntimePathKind};
+use plimsoll_core::model::{Change, ChangeKind, FileType, RootPath, RuntimePath, RuntimePathKind};
 
 /// Longest path that a runtime can make, in bytes (`PATH_MAX`).
 const PATH_MAX: usize = 4096;
@@ -63,6 +63,20 @@ impl Made {
             .chain(files.map(of(RuntimePathKind::EmptyFile)))
             .collect()
     }
+}
+
+/// Whether a change can be something that a runtime makes for a mount: a directory where none was, or an empty
+/// file. See [`RuntimePath::covers`].
+pub(in crate::runtimes) fn may_be_made(change: &Change) -> bool {
+    let is_new = change.kind == ChangeKind::Added;
+    change
+        .after
+        .as_ref()
+        .is_some_and(|after| match after.file_type {
+            FileType::Directory => is_new,
+            FileType::File => after.size == 0,
+            _ => false,
+        })
 }
 
 /// Returns a path of a record; `None` for one in another form than runtimes write it, and for the root.

@@ -19,7 +19,7 @@ pub mod subvolume;
 pub mod tree;
 mod unclaimed;
 
-use plimsoll_core::model::{Container, ExpectedMount, Gap, RuntimePath};
+use plimsoll_core::model::{Change, Container, ExpectedMount, Gap, RuntimePath};
 
 use crate::layers::LayerStack;
 use crate::layers::stored::StoredImage;
@@ -134,13 +134,15 @@ pub trait Runtime {
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError>;
 
     /// Returns the paths that the runtime itself may have made in the writable layer of a container: see
-    /// [`Container::runtime_paths`]. Asked only of a container in which something differs.
+    /// [`Container::runtime_paths`]. Asked only of a container in which something differs: what can be none of
+    /// these changes may be left out.
     fn runtime_paths(
         &self,
         container: &Container,
         stack: &LayerStack,
+        changes: &[Change],
     ) -> (Vec<RuntimePath>, Vec<Gap>) {
-        let _ = (container, stack);
+        let _ = (container, stack, changes);
         Default::default()
     }
 

@@ -8,8 +8,10 @@ pub(crate) mod memory;
 mod places;
 mod runs;
 mod search;
+mod still;
 
 pub(crate) use search::{Key, Trees};
+pub(crate) use still::Still;
 
 use rustix::io::Errno;
 

@@ -11,11 +11,14 @@ use super::search::Key;
 /// Runs kept.
 const RUNS: usize = 16;
 
+/// Runs kept of a tree that stands still, for all that are compared with it.
+const MANY_RUNS: usize = 32;
+
 /// Items read where nothing is known of what comes next: an inode and what belongs to it, mostly.
 const FEW: u32 = 8;
 
 /// Items read at most, where inodes are asked for one after the other.
-const MANY: u32 = 512;
+pub(super) const MANY: u32 = 512;
 
 /// How many inodes further on still counts as one after the other.
 const NEAR: u64 = 16;
@@ -87,18 +90,38 @@ impl Run {
 }
 
 /// The runs last read, the newest first.
-#[derive(Debug, Default)]
-pub(super) struct Runs(Vec<Run>);
+#[derive(Debug)]
+pub(super) struct Runs {
+    runs: Vec<Run>,
+    max: usize,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self {
+            runs: Vec::new(),
+            max: RUNS,
+        }
+    }
+}
 
 impl Runs {
+    /// Returns room for more of them than elsewhere.
+    pub(super) fn of_many() -> Self {
+        Self {
+            max: MANY_RUNS,
+            ..Self::default()
+        }
+    }
+
     /// Returns the run that has every item of a range, if one does.
     pub(super) fn find(&self, tree: u64, min: Key, max: Key) -> Option<&Run> {
-        self.0.iter().find(|run| run.covers(tree, min, max))
+        self.runs.iter().find(|run| run.covers(tree, min, max))
     }
 
     /// Whether there is a run that was read from just this key on, however far it reaches.
     pub(super) fn has_from(&self, tree: u64, from: Key) -> bool {
-        self.0
+        self.runs
             .iter()
             .any(|run| run.tree == tree && run.from == from)
     }
@@ -112,7 +135,7 @@ impl Runs {
                 && run.from.1 != DIR_ITEM
                 && (run.from.0..=run.upto.0.saturating_add(NEAR)).contains(&inode)
         };
-        match self.0.iter().filter(follows).map(Run::len).max() {
+        match self.runs.iter().filter(follows).map(Run::len).max() {
             Some(length) => u32::try_from(length)
                 .unwrap_or(MANY)
                 .saturating_mul(4)
@@ -122,13 +145,13 @@ impl Runs {
     }
 
     pub(super) fn add(&mut self, run: Run) {
-        self.0.truncate(RUNS - 1);
-        self.0.insert(0, run);
+        self.runs.truncate(self.max - 1);
+        self.runs.insert(0, run);
     }
 
     /// Forgets all of them: what is asked for next is read anew.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.runs.clear();
     }
 }
 

@@ -11,7 +11,8 @@ use super::decode::{
     self, DirEntry, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode, Item, Location, ROOT_BACKREF,
     ROOT_ITEM, ROOT_REF, Root,
 };
-use super::runs::{LAST_KEY, Run, Runs};
+use super::runs::{LAST_KEY, MANY, Run, Runs};
+use super::still::Still;
 use crate::fs::Dir;
 
 /// The tree of tree roots.
@@ -72,7 +73,8 @@ impl Search for SearchBuffer {
 pub(crate) struct Trees<'s> {
     anchor: &'s Dir,
     source: Box<dyn Search>,
-    runs: Runs,
+    pub(super) runs: Runs,
+    pub(super) still: Option<Still>,
     items_read: u64,
 }
 
@@ -86,6 +88,7 @@ impl<'s> Trees<'s> {
             anchor,
             source,
             runs: Runs::default(),
+            still: None,
             items_read: 0,
         }
     }
@@ -174,11 +177,11 @@ impl<'s> Trees<'s> {
         batch: u32,
         mut each: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<(), TreeError> {
-        if self.runs.find(tree, min, max).is_none() {
-            let wanted = self.runs.wanted(tree, min);
+        if self.runs(tree).find(tree, min, max).is_none() {
+            let wanted = self.runs(tree).wanted(tree, min);
             self.read_run(tree, min, wanted)?;
         }
-        match self.runs.find(tree, min, max) {
+        match self.runs(tree).find(tree, min, max) {
             Some(run) => {
                 for item in run.items(min, max) {
                     if each(item).is_break() {
@@ -213,21 +216,8 @@ impl<'s> Trees<'s> {
             return Err(TreeError::Undecodable(tree));
         }
         self.items_read += u64::from(count);
-        self.runs.add(run);
+        self.runs_mut(tree).add(run);
         Ok(())
-    }
-
-    /// Forgets what earlier searches found beside what was asked for.
-    pub(crate) fn refresh(&mut self) {
-        self.runs.clear();
-    }
-
-    /// Lets `look` see nothing of what earlier searches found, which is known again afterwards.
-    pub(crate) fn afresh<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
-        let known = std::mem::take(&mut self.runs);
-        let found = look(self);
-        self.runs = known;
-        found
     }
 
     /// Returns what `decode` makes of the item with exactly this key; `None` when there is none.
@@ -260,6 +250,7 @@ impl<'s> Trees<'s> {
         })?;
         match found {
             Some(inode) => Ok(Some(inode)),
+            None if self.is_known(tree, key) => Ok(None),
             None => self.one(tree, key, Inode::decode),
         }
     }
@@ -364,12 +355,15 @@ impl<'s> Trees<'s> {
         name: &[u8],
     ) -> Result<Option<Location>, TreeError> {
         let key = (dir, decode::DIR_ITEM, decode::name_hash(name));
-        if let Some(run) = self.runs.find(tree, key, key) {
+        if let Some(run) = self.runs(tree).find(tree, key, key) {
             let found = run.items(key, key).next();
             if let Some(location) = found.map(|item| location_of(item.data, name))
                 && location != Ok(None)
             {
                 return location.map_err(|()| TreeError::Undecodable(tree));
+            }
+            if self.is_known(tree, key) {
+                return Ok(None);
             }
         }
         // That there is none is always fresh.
@@ -383,20 +377,23 @@ impl<'s> Trees<'s> {
 
     /// Reads the entries of a directory at one go, unless they were read already: who asks for one asks
     /// for others. Of a directory that is too large for that a part is read, which shows that it is.
-    fn read_directory(&mut self, tree: u64, dir: u64) -> Result<(), TreeError> {
+    fn read_directory(&mut self, tree: u64, dir: u64, size: u64) -> Result<(), TreeError> {
         let from = (dir, decode::DIR_ITEM, 0);
-        if !self.runs.has_from(tree, from) {
-            self.read_run(tree, from, DIRECTORY)?;
+        if !self.runs(tree).has_from(tree, from) {
+            // The size counts the bytes of each name twice (kernel `fs/btrfs/inode.c`, `btrfs_add_link`), of
+            // which names have some more than three, mostly.
+            let expected = u32::try_from(size / 3).unwrap_or(DIRECTORY);
+            self.read_run(tree, from, expected.clamp(DIRECTORY / 8, DIRECTORY))?;
         }
         Ok(())
     }
 
-    /// Gives the entries of a directory from index `from` on, in the order in which they were made,
-    /// until `each` breaks.
+    /// Gives the entries of a directory of this size from index `from` on, in the order in which they were
+    /// made, until `each` breaks.
     pub(crate) fn entries(
         &mut self,
         tree: u64,
-        dir: u64,
+        (dir, size): (u64, u64),
         from: u64,
         batch: u32,
         mut each: impl FnMut(u64, DirEntry<'_>) -> ControlFlow<()>,
@@ -415,8 +412,11 @@ impl<'s> Trees<'s> {
             }
             ControlFlow::Continue(())
         };
-        self.read_directory(tree, dir)?;
-        match self.runs.find(tree, range.0, range.1) {
+        self.read_directory(tree, dir, size)?;
+        if self.stands_still(tree) && self.runs(tree).find(tree, range.0, range.1).is_none() {
+            self.read_run(tree, range.0, MANY)?;
+        }
+        match self.runs(tree).find(tree, range.0, range.1) {
             Some(run) => {
                 for item in run.items(range.0, range.1) {
                     if each(item).is_break() {

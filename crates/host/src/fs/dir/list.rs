@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 use rustix::fs::{RawDir, SeekFrom};
 use rustix::io::Result;
@@ -12,13 +12,15 @@ use crate::fs::erofs;
 
 impl Dir {
     /// Returns a reader of this directory's entries, starting at `offset`: 0, or what
-    /// [`DirReader::offset`] gave. The position is the handle's own, so one reader at a time.
+    /// [`DirReader::offset`] gave. The position is the handle's own: there is one reader at a time, and another
+    /// thread waits for it to be let go of.
     ///
     /// # Errors
     /// Those of lseek(2).
     pub fn reader(&self, offset: u64) -> Result<DirReader<'_>> {
         let image = self.image();
-        let moves = self.was_read.swap(true, Ordering::Relaxed) || offset != 0;
+        let mut was_read = self.was_read.lock().unwrap_or_else(PoisonError::into_inner);
+        let moves = std::mem::replace(&mut *was_read, true) || offset != 0;
         if image.is_none() && moves {
             rustix::fs::seek(&self.fd, SeekFrom::Start(offset))?;
         }
@@ -26,6 +28,7 @@ impl Dir {
             fd: self.fd.as_fd(),
             image,
             offset,
+            _alone: was_read,
         })
     }
 }
@@ -36,6 +39,7 @@ pub struct DirReader<'a> {
     fd: BorrowedFd<'a>,
     image: Option<&'a erofs::Directory>,
     offset: u64,
+    _alone: MutexGuard<'a, bool>,
 }
 
 impl DirReader<'_> {

@@ -108,6 +108,7 @@ impl Check<'_> {
         let mut names = Vec::new();
         let mut reader = dir.reader(0)?;
         while reader.next_portion(|name| names.push(path.join(name)))? {}
+        drop(reader);
         names.sort();
         for path in names {
             let Some(object) = self.tree.look(&path)? else {

@@ -387,7 +387,7 @@ pub fn btrfs_walk(data: &[u8]) {
             looked_at: &container,
             container_root: root?,
         };
-        let pair = BtrfsPair::over(trees, start, sides, scope, confirm).ok()?;
+        let pair = BtrfsPair::over(trees, start, sides, scope, confirm, |_| None).ok()?;
         let info = FsInfo {
             id: [0; 16],
             node_size: 16 << 10,

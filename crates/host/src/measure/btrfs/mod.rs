@@ -23,6 +23,7 @@ pub(crate) mod fuzzing;
 mod names;
 mod open;
 mod reference;
+mod shared;
 mod steady;
 
 use std::collections::HashSet;
@@ -41,6 +42,7 @@ use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::fs::{Dir, LINK_LIMIT};
 
 pub use self::names::Cursor;
+pub use self::shared::ImageTrees;
 pub use self::steady::Moved;
 
 /// Items asked for at once.
@@ -58,6 +60,8 @@ pub struct BtrfsPair<'s> {
     /// Files whose content is looked at later.
     batch: Batch,
     image: u64,
+    /// Last transaction that changed the image's tree.
+    image_generation: u64,
     container: u64,
     /// The subvolume whose nested ones are the container's, when a snapshot of it is looked at.
     nesting: u64,

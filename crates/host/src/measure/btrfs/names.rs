@@ -179,8 +179,12 @@ impl BtrfsPair<'_> {
         if !dir.file_type.has_entries() || dir.number == PLACEHOLDER {
             return Ok(portion);
         }
-        self.trees
-            .entries(dir.tree, dir.number, from, PORTION, |index, entry| {
+        self.trees.entries(
+            dir.tree,
+            (dir.number, dir.item.size),
+            from,
+            PORTION,
+            |index, entry| {
                 portion.entries.push(Entry {
                     index,
                     location: entry.location,
@@ -191,7 +195,8 @@ impl BtrfsPair<'_> {
                 }
                 portion.upto = index;
                 ControlFlow::Break(())
-            })?;
+            },
+        )?;
         Ok(portion)
     }
 }

@@ -2,15 +2,17 @@
 //! other.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::batch::Batch;
 use super::candidates::Candidates;
 use super::device::Devices;
+use super::shared::ImageTrees;
 use super::steady::Start;
 use super::{BtrfsPair, Scope};
 use crate::fs::Dir;
-use crate::fs::btrfs::Trees;
 use crate::fs::btrfs::decode::Root;
+use crate::fs::btrfs::{Still, Trees};
 use crate::layers::Subvolume;
 use crate::measure::{Confirm, Trouble};
 
@@ -67,20 +69,22 @@ impl<'s> BtrfsPair<'s> {
             looked_at,
             container_root,
         };
-        Self::over(trees, start, sides, scope, confirm)
+        Self::over(trees, start, sides, scope, confirm, |_| None)
     }
 
     /// Compares a subvolume that the runtime put between image and container with the image's. Whatever
-    /// was pending in it was written out when the container's was opened, and no container writes to it.
+    /// was pending in it was written out when the container's was opened, and no container writes to it. What
+    /// is known of the image's tree from others that were compared with it is not read again.
     ///
     /// # Errors
     /// Those of [`BtrfsPair::open`].
     pub fn injected(
-        anchor: &'s Dir,
+        anchor: &'s Arc<Dir>,
         image: &Subvolume,
         injected: &Subvolume,
         scope: Scope,
         confirm: Confirm,
+        trees_of_images: &ImageTrees,
     ) -> Result<Self, Trouble> {
         let mut trees = Trees::new(anchor);
         let root = trees.root(injected.id)?.ok_or_else(|| gone(injected))?;
@@ -91,7 +95,15 @@ impl<'s> BtrfsPair<'s> {
             looked_at: injected,
             container_root: root,
         };
-        Self::over(trees, start, sides, scope, confirm)
+        let known = |generation| Some(trees_of_images.take(anchor, image.id, generation));
+        Self::over(trees, start, sides, scope, confirm, known)
+    }
+
+    /// Keeps what it read of the image's tree for others that are compared with that.
+    pub fn share(mut self, anchor: &Arc<Dir>, trees_of_images: &ImageTrees) {
+        if let Some(still) = self.trees.take_still() {
+            trees_of_images.give(anchor, self.image_generation, still);
+        }
     }
 
     pub(super) fn over(
@@ -100,6 +112,7 @@ impl<'s> BtrfsPair<'s> {
         sides: Sides<'_>,
         scope: Scope,
         confirm: Confirm,
+        known: impl FnOnce(u64) -> Option<Still>,
     ) -> Result<Self, Trouble> {
         let Sides {
             image,
@@ -114,6 +127,9 @@ impl<'s> BtrfsPair<'s> {
                 "subvolume {} is not a snapshot of subvolume {}, which is its image: use --engine digest",
                 container.id, image.id
             )));
+        }
+        if let Some(still) = known(image_root.generation) {
+            trees.keep_still(still);
         }
         let looked_at = looked_at.id;
         let base = container_root.otransid;
@@ -130,6 +146,7 @@ impl<'s> BtrfsPair<'s> {
             devices: Devices::default(),
             batch: Batch::default(),
             image: image.id,
+            image_generation: image_root.generation,
             container: looked_at,
             nesting: container.id,
             base,

@@ -11,6 +11,7 @@ mod content;
 pub(crate) mod fuse;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod image;
 mod index;
 mod listing;
 pub(crate) mod marks;
@@ -24,6 +25,8 @@ use std::sync::Arc;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 
+pub use self::image::Images;
+use self::image::Shared;
 use self::index::Index;
 pub use self::listing::Cursor;
 use self::marks::{MarkReader, Marks};
@@ -63,11 +66,24 @@ pub struct OverlayPair<'s> {
     roots: Vec<Part>,
     /// The image's side of the last directory looked up on the container's, to look it up once.
     memo: Option<Memo>,
+    /// What is known of the image's layers, where other containers are on them too.
+    shared: Option<Shared>,
     entries_read: u64,
     bytes_read: u64,
 }
 
 impl<'s> OverlayPair<'s> {
+    /// Has it share what it finds in the layers of the image with the other containers on them.
+    #[must_use]
+    pub fn sharing(mut self, stack: &OverlayStack, images: &Images) -> Self {
+        if let Some(from) = self.merged.checked_sub(stack.image.len())
+            && stack.data_only.is_empty()
+        {
+            self.shared = images.of(stack, from);
+        }
+        self
+    }
+
     /// Returns the container's side against the image with what the runtime put over it.
     ///
     /// # Errors
@@ -155,6 +171,7 @@ impl<'s> OverlayPair<'s> {
             exhaustive: false,
             roots: Vec::new(),
             memo: None,
+            shared: None,
             entries_read: 0,
             bytes_read: 0,
         }
@@ -166,17 +183,31 @@ impl<'s> OverlayPair<'s> {
     fn open_roots(&mut self) -> Result<Vec<Part>, Trouble> {
         let mut roots = Vec::with_capacity(self.merged);
         for (layer, opened) in self.layers.iter().take(self.merged).enumerate() {
-            let stat = opened.dir.stat_self()?;
-            let marks = match layer {
-                0..=1 => self.marks.of(&opened.dir, b"", &stat)?,
-                _ => Marks::default(),
+            let shared = self.shared.as_ref();
+            let known = shared.and_then(|image| image.root(layer));
+            let is_top = layer <= 1 || shared.is_some_and(|image| image.is_top(layer));
+            let is_known = known.is_some();
+            let (stat, marks) = match known {
+                Some(known) => known,
+                None => {
+                    let stat = opened.dir.stat_self()?;
+                    let marks = match is_top {
+                        true => self.marks.of(&opened.dir, b"", &stat)?,
+                        false => Marks::default(),
+                    };
+                    (stat, marks)
+                }
             };
-            roots.push(Part {
+            let part = Part {
                 layer,
                 dir: Arc::clone(&opened.dir),
                 stat,
                 marks,
-            });
+            };
+            if let (false, Some(image)) = (is_known, &self.shared) {
+                image.keep_root(&part);
+            }
+            roots.push(part);
         }
         Ok(roots)
     }

@@ -134,6 +134,25 @@ impl OverlayPair<'_> {
                         }
                         break;
                     }
+                    // What only the image's layers tell is the same for all containers on them.
+                    if copy.is_none()
+                        && !shifted
+                        && let Some(known) = self.in_image(part, lower, parts, name)?
+                    {
+                        match known {
+                            Some(Node::Dir {
+                                parts,
+                                shifted: of_it,
+                                ..
+                            }) if !dirs.is_empty() => {
+                                dirs.extend(parts);
+                                shifted = of_it;
+                                break;
+                            }
+                            _ if !dirs.is_empty() => break,
+                            found => return Ok(found),
+                        }
+                    }
                     (part.layer, Arc::clone(&part.dir), name.clone())
                 }
                 Way::Roots(layer, redirect) => {
@@ -241,6 +260,31 @@ impl OverlayPair<'_> {
             parent_shifted,
             shifted,
         }))
+    }
+
+    /// Resolves a name in the layers of the image, where what is found there is shared and these are all of
+    /// the layers that are left.
+    fn in_image(
+        &mut self,
+        first: &Part,
+        rest: &[Part],
+        all: &[Part],
+        name: &[u8],
+    ) -> Result<Option<Option<Node>>, Trouble> {
+        // Taken out while its own question is answered: what it does not know is looked up as ever.
+        let Some(shared) = self.shared.take_if(|image| image.begins_with(all, first)) else {
+            return Ok(None);
+        };
+        let found = match shared.known(first, name) {
+            Some(known) => Ok(known),
+            None => {
+                let from = all.len() - rest.len() - 1;
+                let found = self.find(all.get(from..).unwrap_or_default(), name, false);
+                found.inspect(|found| shared.keep(first, name, found.as_ref()))
+            }
+        };
+        self.shared = Some(shared);
+        found.map(Some)
     }
 
     /// Resolves a name in the layers beneath upper, and remembers the answer for the image's side.

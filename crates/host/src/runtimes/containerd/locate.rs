@@ -252,7 +252,7 @@ fn btrfs(wanted: &Wanted<'_>, place: Place) -> Result<Located, RuntimeError> {
     };
     Ok(Located {
         stack: LayerStack::Btrfs(BtrfsStack {
-            anchor,
+            anchor: Arc::new(anchor),
             container,
             injected: None,
             injected_paths: Vec::new(),

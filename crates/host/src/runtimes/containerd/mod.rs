@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use plimsoll_core::model::{Container, ContainerId, Gap, RuntimeKind, RuntimePath, escape};
+use plimsoll_core::model::{Change, Container, ContainerId, Gap, RuntimeKind, RuntimePath, escape};
 
 use self::locate::Wanted;
 use self::metadata::Record;
@@ -288,6 +288,7 @@ impl Runtime for Containerd {
         &self,
         container: &Container,
         stack: &LayerStack,
+        _: &[Change],
     ) -> (Vec<RuntimePath>, Vec<Gap>) {
         let mut gaps = Vec::new();
         let Ok((store, record)) = self.record(container) else {

@@ -4,17 +4,25 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::{Algorithm, ContainerId, DiffId, Digest, ImageId, escape};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::memo::Memo;
+use super::memo::{Chain, Memo, Overlays};
 use super::record::{HostConfig, Record};
 use crate::fs::{Dir, RECORD_LIMIT, Stat};
+use crate::layers::btrfs::Home;
 use crate::runtimes::RuntimeError;
 use crate::runtimes::image_config::ImageConfig;
+
+/// The directory of the overlay layers.
+pub(super) const OVERLAYS: &str = "overlay2";
+
+/// The directory of the subvolumes of layers.
+pub(super) const SUBVOLUMES: &str = "btrfs/subvolumes";
 
 /// One data root of Docker.
 #[derive(Debug)]
@@ -155,39 +163,61 @@ impl DataRoot {
     /// leaves no access time behind: for a link that takes a view, and there is one in every container's
     /// init layer.
     pub(super) fn overlay_dir(&self, relative: &str) -> Result<Dir, RecordError> {
-        const DRIVER: &str = "overlay2";
-        let whole = format!("{DRIVER}/{relative}");
-        let view = match self.memo.view.get() {
-            Some(view) => view,
-            None => {
-                let driver = self.need(DRIVER)?;
-                // Without one, what needs it says so.
-                let view = driver.view().unwrap_or_default();
-                self.memo.view.get_or_init(|| view)
+        let overlays = self.overlays()?;
+        let whole = |error: Errno| RecordError::from(error).of(&format!("{OVERLAYS}/{relative}"));
+        if let Some((view, mount)) = &overlays.view {
+            let dir = view.open_beneath(relative.as_bytes()).map_err(whole)?;
+            // What is mounted over it is not in the view.
+            if overlays.dir.is_on_mount(relative.as_bytes(), *mount) {
+                return Ok(dir);
             }
-        };
-        let Some(view) = view else {
-            return self.need(&whole);
-        };
-        let dir = view
-            .open_beneath(relative.as_bytes())
-            .map_err(|errno| RecordError::from(errno).of(&whole))?;
-        // What is mounted over it is not in the view.
-        match self.dir.leads_to(whole.as_bytes(), &dir) {
-            Ok(true) => Ok(dir),
-            Ok(false) | Err(_) => self.need(&whole),
         }
+        let dir = overlays.dir.open_beneath(relative.as_bytes());
+        dir.map_err(whole)
+    }
+
+    /// Returns the directory that holds the overlay layers.
+    pub(super) fn overlays(&self) -> Result<&Overlays, RecordError> {
+        if let Some(known) = self.memo.overlays.get() {
+            return Ok(known);
+        }
+        let dir = self.need(OVERLAYS)?;
+        // Without a view, what needs it says so.
+        let view = dir.view().unwrap_or_default();
+        let view = view.and_then(|view| Some((view, dir.known_identity().ok()?.mount)));
+        Ok(self.memo.overlays.get_or_init(|| Overlays { dir, view }))
+    }
+
+    /// Returns the directory of the subvolumes of layers, and where that is.
+    pub(super) fn subvolumes(&self) -> Result<&(Arc<Dir>, Home), RecordError> {
+        if let Some(known) = self.memo.subvolumes.get() {
+            return Ok(known);
+        }
+        let dir = self.need(SUBVOLUMES)?;
+        let home = Home::of(&dir)
+            .map_err(|error| RecordError::Broken(format!("{SUBVOLUMES}: {error}")))?;
+        Ok(self.memo.subvolumes.get_or_init(|| (Arc::new(dir), home)))
+    }
+
+    /// Returns the directory of the records of containers.
+    fn containers(&self) -> Result<&Dir, Errno> {
+        if let Some(known) = self.memo.containers.get() {
+            return Ok(known);
+        }
+        let dir = self.open("containers")?;
+        Ok(self.memo.containers.get_or_init(|| dir))
+    }
+
+    /// Returns the directory of a storage driver's layer database that has containers.
+    pub(super) fn mounts(&self, driver: &str) -> Result<Rc<Dir>, Errno> {
+        let open = || self.open(&format!("image/{driver}/layerdb/mounts"));
+        self.memo.mounts(driver, open)
     }
 
     /// Opens the directory in it that is at a path of the host, as [`DataRoot::show`] gives it.
     pub(super) fn open_shown(&self, path: &Path) -> Option<Dir> {
         let relative = path.strip_prefix(&self.path).ok()?;
         self.dir.open_beneath(relative.as_os_str().as_bytes()).ok()
-    }
-
-    /// Whether something is at a path in it.
-    pub(super) fn has_entry(&self, relative: &str) -> bool {
-        self.dir.has(relative.as_bytes())
     }
 
     /// Reads a small record in it, without following a link.
@@ -202,14 +232,6 @@ impl DataRoot {
     pub(super) fn need(&self, relative: &str) -> Result<Dir, RecordError> {
         self.open(relative)
             .map_err(|errno| RecordError::from(errno).of(relative))
-    }
-
-    /// Reads a record that a container must have.
-    ///
-    /// # Errors
-    /// [`RecordError::Broken`] with the path, also when it is missing.
-    pub(super) fn need_record(&self, relative: &str) -> Result<Vec<u8>, RecordError> {
-        self.read(relative).map_err(|error| error.of(relative))
     }
 
     /// Opens a directory in the one that it is in, without following a link.
@@ -234,18 +256,14 @@ impl DataRoot {
 
     /// Returns the names in one of its directories.
     fn names(&self, relative: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
-        let dir = self.dir.open_beneath(relative)?;
-        let mut reader = dir.reader(0)?;
-        let mut names = Vec::new();
-        while reader.next_portion(|name| names.push(name.to_vec()))? {}
-        Ok(names)
+        names_in(&self.dir.open_beneath(relative)?)
     }
 
     /// Returns what lies in `containers`: names of the form of a container id, and other names.
     pub(super) fn container_ids(&self) -> Result<(Vec<ContainerId>, Vec<Vec<u8>>), RecordError> {
         let mut ids = Vec::new();
         let mut others = Vec::new();
-        for name in self.names(b"containers")? {
+        for name in names_in(self.containers()?)? {
             match container_id(&name) {
                 Some(id) => ids.push(id),
                 None => others.push(name),
@@ -259,11 +277,7 @@ impl DataRoot {
     /// # Errors
     /// [`RecordError::Broken`] when that cannot be known.
     pub(super) fn has(&self, id: &ContainerId) -> Result<bool, RecordError> {
-        match self
-            .dir
-            .open_beneath(b"containers")?
-            .stat(id.as_str().as_bytes())
-        {
+        match self.containers()?.stat(id.as_str().as_bytes()) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno.into()),
@@ -277,9 +291,23 @@ impl DataRoot {
         if let Some(record) = self.record_as_read(id) {
             return Ok(record);
         }
+        let (bytes, file) = self.read_record(id)?;
+        self.parse_record(id, &bytes, file)
+    }
+
+    fn read_record(&self, id: &ContainerId) -> Result<(Vec<u8>, Stat), RecordError> {
         let path = record_path(id);
-        let (bytes, file) = self.dir.read_file_of(path.as_bytes(), RECORD_LIMIT)?;
-        let record: Record = parse(&bytes)?;
+        let containers = self.containers()?;
+        Ok(containers.read_file_of(path.as_bytes(), RECORD_LIMIT)?)
+    }
+
+    fn parse_record(
+        &self,
+        id: &ContainerId,
+        bytes: &[u8],
+        file: Stat,
+    ) -> Result<Rc<Record>, RecordError> {
+        let record: Record = parse(bytes)?;
         if record.id != id.as_str() {
             return Err(RecordError::Broken(format!(
                 "it is the record of another container, \"{}\"",
@@ -298,25 +326,29 @@ impl DataRoot {
         id: &ContainerId,
         name: &str,
     ) -> Result<Option<Rc<Record>>, RecordError> {
-        let path = record_path(id);
-        let (bytes, _) = self.dir.read_file_of(path.as_bytes(), RECORD_LIMIT)?;
+        let (bytes, file) = self.read_record(id)?;
         let mut texts = bytes.split(|b| *b == b'"');
         if !texts.any(|text| text.strip_prefix(b"/").unwrap_or(text) == name.as_bytes()) {
             return Ok(None);
         }
-        self.record(id).map(Some)
+        self.parse_record(id, &bytes, file).map(Some)
     }
 
     /// Returns a container's record if it was read before and the file is still the one that it was
     /// read from.
     pub(super) fn record_as_read(&self, id: &ContainerId) -> Option<Rc<Record>> {
-        let is_still = |file: &Stat| self.dir.is_still(record_path(id).as_bytes(), file);
+        let containers = self.containers().ok()?;
+        let is_still = |file: &Stat| containers.is_still(record_path(id).as_bytes(), file);
         self.memo.record(id, is_still)
     }
 
     /// Reads what the host was asked to do for a container.
     pub(super) fn host_config(&self, id: &ContainerId) -> Result<HostConfig, RecordError> {
-        self.json(&format!("containers/{id}/hostconfig.json"))
+        let path = format!("{id}/hostconfig.json");
+        let bytes = self
+            .containers()?
+            .read_file(path.as_bytes(), RECORD_LIMIT)?;
+        parse(&bytes)
     }
 
     /// Returns an image's layers, the base first, from its configuration, which is proved to be the
@@ -325,7 +357,7 @@ impl DataRoot {
         &self,
         driver: &str,
         image: &ImageId,
-    ) -> Result<Rc<[DiffId]>, RecordError> {
+    ) -> Result<Rc<Chain>, RecordError> {
         let read = || self.read_image_layers(driver, image);
         self.memo.image(image, read)
     }
@@ -355,14 +387,19 @@ impl DataRoot {
         let config: ImageConfig = parse(&bytes)?;
         Ok(config.into_layers())
     }
-
-    fn json<T: DeserializeOwned>(&self, relative: &str) -> Result<T, RecordError> {
-        parse(&self.read(relative)?)
-    }
 }
 
+/// Returns the names in a directory.
+fn names_in(dir: &Dir) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut reader = dir.reader(0)?;
+    let mut names = Vec::new();
+    while reader.next_portion(|name| names.push(name.to_vec()))? {}
+    Ok(names)
+}
+
+/// Returns where the record of a container lies among those of all.
 fn record_path(id: &ContainerId) -> String {
-    format!("containers/{id}/config.v2.json")
+    format!("{id}/config.v2.json")
 }
 
 /// Parses a record of Docker's.

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use plimsoll_core::model::{Bytes, DiffId, Gap, Image, ImageId, RuntimeKind};
-use plimsoll_core::trust::chain_ids;
 use serde::Deserialize;
 
 use super::disk::{DataRoot, RecordError};
@@ -79,15 +78,15 @@ fn image(
         RecordError::Absent => "is gone".to_owned(),
         RecordError::Broken(why) => why,
     };
-    let diff_ids = match root.image_layers(driver.as_str(), &id) {
-        Ok(ids) => ids,
+    let chain = match root.image_layers(driver.as_str(), &id) {
+        Ok(chain) => chain,
         Err(error) => {
             let gap = Gap::new(id.to_string().as_str(), broken(error));
             image.gaps.push(gap);
             return image;
         }
     };
-    image.image.layers = diff_ids.to_vec();
+    image.image.layers = chain.diff_ids.to_vec();
     let is_of_user = || root.stat("containers").is_ok_and(|stat| stat.uid != 0);
     if root.is_remapped() || is_of_user() {
         let why = "its layers were written with the owners of a user namespace (userns-remap, or Docker of a user), which cannot be verified yet";
@@ -95,7 +94,7 @@ fn image(
         return image;
     }
     let mut beneath: Option<LayerName> = None;
-    for (chain_id, diff_id) in chain_ids(&diff_ids).iter().zip(diff_ids.iter()) {
+    for (chain_id, diff_id) in chain.chain_ids.iter().zip(&chain.diff_ids) {
         let dir = layerdb::layer_dir(driver.as_str(), chain_id);
         let found = match known.get(&dir) {
             Some(found) => Ok(found.clone()),

@@ -8,7 +8,8 @@ use plimsoll_core::model::{ChainId, ContainerId, DiffId, Digest};
 use plimsoll_core::trust::chain_ids;
 
 use super::disk::{DataRoot, RecordError};
-use super::memo::ImageLayers;
+use super::memo::{Chain, ImageLayers};
+use crate::fs::{Dir, RECORD_LIMIT};
 use crate::runtimes::lower::{LayerName, excerpt};
 
 /// Most layers that an image can have: 125 in moby (`daemon/internal/layer/layer_store.go`), twice
@@ -26,7 +27,7 @@ pub(super) struct MountLayers {
     pub(super) image: ImageLayers,
 }
 
-/// Reads where a container's layers lie. `diff_ids` are its image's layers, the base first.
+/// Reads where a container's layers lie. `chain` are its image's layers.
 ///
 /// # Errors
 /// [`RecordError::Absent`] when the container has no layers (any more).
@@ -34,42 +35,38 @@ pub(super) fn mount_layers(
     root: &DataRoot,
     driver: &str,
     id: &ContainerId,
-    diff_ids: &[DiffId],
+    chain: &Chain,
 ) -> Result<MountLayers, RecordError> {
-    let mount_dir = format!("image/{driver}/layerdb/mounts/{id}");
-    let mount = layer_name(root, &format!("{mount_dir}/mount-id"))?;
-    let init = layer_name(root, &format!("{mount_dir}/init-id")).map_err(must_exist("init-id"))?;
-    let parent = parent_of(root, &mount_dir)?;
-    let chain = chain_ids(diff_ids);
-    if parent != chain.last().copied() {
+    let mounts = root.mounts(driver)?;
+    let read = |file: &str| read_of_mount(&mounts, id, file);
+    let named = |file: &str| named_by(&read(file)?, || path_of_mount(driver, id, file));
+    let mount = named("mount-id")?;
+    let init = named("init-id").map_err(must_exist("init-id"))?;
+    let parent = parent_by(read("parent"))?;
+    let top = chain.chain_ids.last();
+    if parent.as_ref() != top {
         return Err(RecordError::Broken(format!(
             "the layer database puts it on {}, its image ends with {}",
             shown(parent.as_ref()),
-            shown(chain.last()),
+            shown(top),
         )));
     }
-    let image = match chain.last() {
-        Some(top) => {
-            let read = || image_layers(root, driver, &chain, diff_ids);
-            root.memo.chain(top, read)?
-        }
+    let image = match top {
+        Some(top) => root.memo.chain(top, || image_layers(root, driver, chain))?,
         None => ImageLayers::default(),
     };
     Ok(MountLayers { mount, init, image })
 }
 
 /// Reads where the layers of a chain lie.
-fn image_layers(
-    root: &DataRoot,
-    driver: &str,
-    chain: &[ChainId],
-    diff_ids: &[DiffId],
-) -> Result<ImageLayers, RecordError> {
-    let mut image = Vec::with_capacity(chain.len());
-    for (n, (chain_id, diff_id)) in chain.iter().zip(diff_ids).enumerate() {
+fn image_layers(root: &DataRoot, driver: &str, chain: &Chain) -> Result<ImageLayers, RecordError> {
+    let mut image = Vec::with_capacity(chain.chain_ids.len());
+    for (n, (chain_id, diff_id)) in chain.chain_ids.iter().zip(&chain.diff_ids).enumerate() {
         let dir = layer_dir(driver, chain_id);
         let entry = Entry::read(root, &dir).map_err(must_exist("an image layer"))?;
-        let below = n.checked_sub(1).and_then(|below| chain.get(below));
+        let below = n
+            .checked_sub(1)
+            .and_then(|below| chain.chain_ids.get(below));
         if entry.diff_id != *diff_id || entry.parent.as_ref() != below {
             return Err(RecordError::Broken(format!(
                 "the layer database says that {chain_id} is {} on {}, its image says {diff_id} on {}",
@@ -83,21 +80,32 @@ fn image_layers(
     Ok(image.into())
 }
 
+/// Reads a file of a container's record.
+fn read_of_mount(mounts: &Dir, id: &ContainerId, file: &str) -> Result<Vec<u8>, RecordError> {
+    Ok(mounts.read_file(format!("{id}/{file}").as_bytes(), RECORD_LIMIT)?)
+}
+
+/// Returns where that file lies, to show.
+fn path_of_mount(driver: &str, id: &ContainerId, file: &str) -> String {
+    format!("image/{driver}/layerdb/mounts/{id}/{file}")
+}
+
 /// Returns the name of a container's writable layer.
 pub(super) fn mount_name(
     root: &DataRoot,
     driver: &str,
     id: &ContainerId,
 ) -> Result<LayerName, RecordError> {
-    layer_name(
-        root,
-        &format!("image/{driver}/layerdb/mounts/{id}/mount-id"),
-    )
+    const FILE: &str = "mount-id";
+    let bytes = read_of_mount(&*root.mounts(driver)?, id, FILE)?;
+    named_by(&bytes, || path_of_mount(driver, id, FILE))
 }
 
 /// Whether the layer database has a container.
 pub(super) fn has_mount(root: &DataRoot, driver: &str, id: &ContainerId) -> bool {
-    root.has_entry(&format!("image/{driver}/layerdb/mounts/{id}/mount-id"))
+    let path = format!("{id}/mount-id");
+    root.mounts(driver)
+        .is_ok_and(|mounts| mounts.has(path.as_bytes()))
 }
 
 /// Returns the layers that a container lies on, the base first, by the layer database alone: for an
@@ -108,7 +116,7 @@ pub(super) fn diff_ids_of_mount(
     id: &ContainerId,
 ) -> Result<Vec<DiffId>, RecordError> {
     let mut diff_ids = Vec::new();
-    let mut next = parent_of(root, &format!("image/{driver}/layerdb/mounts/{id}"))?;
+    let mut next = parent_by(read_of_mount(&*root.mounts(driver)?, id, "parent"))?;
     let top = next;
     while let Some(chain_id) = next {
         if diff_ids.len() == LAYERS_MAX {
@@ -141,9 +149,9 @@ impl Entry {
     pub(super) fn read(root: &DataRoot, dir: &str) -> Result<Self, RecordError> {
         let diff_id = digest(&root.read(&format!("{dir}/diff"))?, "diff")?.into();
         Ok(Self {
-            cache: layer_name(root, &format!("{dir}/cache-id"))?,
+            cache: cache_of(root, dir)?,
             diff_id,
-            parent: parent_of(root, dir)?,
+            parent: parent_by(root.read(&format!("{dir}/parent")))?,
         })
     }
 }
@@ -153,21 +161,28 @@ pub(super) fn layer_dir(driver: &str, chain_id: &ChainId) -> String {
     format!("image/{driver}/layerdb/sha256/{}", chain_id.digest().hex())
 }
 
-/// Reads the `parent` of a record; `None` when it has none.
-fn parent_of(root: &DataRoot, dir: &str) -> Result<Option<ChainId>, RecordError> {
-    match root.read(&format!("{dir}/parent")) {
+/// Decodes the `parent` of a record; `None` when it has none.
+fn parent_by(read: Result<Vec<u8>, RecordError>) -> Result<Option<ChainId>, RecordError> {
+    match read {
         Ok(bytes) => Ok(Some(digest(&bytes, "parent")?.into())),
         Err(RecordError::Absent) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn layer_name(root: &DataRoot, path: &str) -> Result<LayerName, RecordError> {
-    let bytes = root.read(path)?;
-    LayerName::parse(&bytes).ok_or_else(|| {
+/// Reads the name of the directory of an image's layer.
+fn cache_of(root: &DataRoot, dir: &str) -> Result<LayerName, RecordError> {
+    let path = format!("{dir}/cache-id");
+    named_by(&root.read(&path)?, || path.clone())
+}
+
+/// Decodes the name of a layer, which a file at this path holds.
+fn named_by(bytes: &[u8], path: impl FnOnce() -> String) -> Result<LayerName, RecordError> {
+    LayerName::parse(bytes).ok_or_else(|| {
         RecordError::Broken(format!(
-            "{path} does not name a layer: \"{}\"",
-            excerpt(&bytes)
+            "{} does not name a layer: \"{}\"",
+            path(),
+            excerpt(bytes)
         ))
     })
 }
@@ -243,7 +258,8 @@ mod tests {
     }
 
     fn read(root: &DataRoot, ids: &[DiffId]) -> Result<MountLayers, RecordError> {
-        mount_layers(root, "overlay2", &ContainerId::new(ID.into()), ids)
+        let chain = Chain::of(ids.to_vec());
+        mount_layers(root, "overlay2", &ContainerId::new(ID.into()), &chain)
     }
 
     #[test]

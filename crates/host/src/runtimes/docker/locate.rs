@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use plimsoll_core::model::{DiffId, ExpectedMount, Gap, RuntimePath};
 
-use super::disk::{DataRoot, RecordError};
+use super::disk::{DataRoot, OVERLAYS, RecordError, SUBVOLUMES};
 use super::injected;
 use super::layerdb::MountLayers;
-use crate::fs::Dir;
+use super::memo::Memo;
+use crate::fs::{Dir, RECORD_LIMIT};
 use crate::layers::btrfs::Subvolumes;
 use crate::layers::stored::{Beneath, Form};
 use crate::layers::{
@@ -21,7 +22,7 @@ use crate::proc::life;
 use crate::proc::mountinfo::{Mount, OverlayMount};
 use crate::runtimes::Located;
 use crate::runtimes::links::{followed, followed_mounts};
-use crate::runtimes::lower::{self, LayerName, excerpt, last_two};
+use crate::runtimes::lower::{self, LayerName, excerpt, last_two, layer_at};
 use crate::runtimes::mounted::{not_the_driver, not_the_subvolume};
 
 /// A storage driver that keeps its layers in a way that can be compared.
@@ -91,11 +92,16 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
         }
     };
     let links = Links::open(root, layers)?;
-    let lower = format!("overlay2/{mount}/lower");
-    let recorded = root.need_record(&lower)?;
+    let overlays = root.overlays()?;
+    let whole = |relative: &str| format!("{OVERLAYS}/{relative}");
+    let lower = format!("{mount}/lower");
+    let recorded = overlays
+        .dir
+        .read_file(lower.as_bytes(), RECORD_LIMIT)
+        .map_err(|error| RecordError::from(error).of(&whole(&lower)))?;
     let recorded_lowers: Vec<&[u8]> = recorded.split(|b| *b == b':').collect();
     if let Err(why) = links.agree(&recorded_lowers) {
-        gaps.push(Gap::new(lower.as_str(), why));
+        gaps.push(Gap::new(whole(&lower).as_str(), why));
     }
     if let Some(mounted) = mounted(wanted, &mut gaps) {
         if mounted.fs_type.as_bytes() == b"overlay" {
@@ -138,14 +144,16 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
             root.memo.layer(name, open)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let work = format!("overlay2/{mount}/work");
+    let work = format!("{mount}/work");
     let index_path = format!("{work}/index");
     let stack = OverlayStack {
         upper: overlay_layer(root, mount, None)?,
-        index: match index(root.open(&index_path))
-            .map_err(|errno| RecordError::from(errno).of(&index_path))?
+        index: match index(overlays.dir.open_beneath(index_path.as_bytes()))
+            .map_err(|errno| RecordError::from(errno).of(&whole(&index_path)))?
         {
-            None if !root.has_entry(&work) => return Err(RecordError::Absent.of(&work)),
+            None if !overlays.dir.has(work.as_bytes()) => {
+                return Err(RecordError::Absent.of(&whole(&work)));
+            }
             index => index,
         },
         injected: vec![overlay_layer(root, &layers.init, None)?],
@@ -207,16 +215,14 @@ pub(super) fn image_layer(
             )
         }
         Driver::Btrfs => {
-            const SUBVOLUMES: &str = "btrfs/subvolumes";
             let beneath = match beneath {
                 Some(beneath) => {
-                    let anchor = root.need(SUBVOLUMES)?;
-                    let mut subvolumes = Subvolumes::of(&anchor)
-                        .map_err(|error| RecordError::Broken(format!("{SUBVOLUMES}: {error}")))?;
+                    let (anchor, home) = root.subvolumes()?;
+                    let mut subvolumes = Subvolumes::at(anchor, *home);
                     let mut find = |name: &LayerName| subvolume(root, &mut subvolumes, name);
                     let (image, container) = (find(beneath)?, find(name)?);
                     Some(Beneath::Subvolume(BtrfsStack {
-                        anchor,
+                        anchor: Arc::clone(anchor),
                         container,
                         injected: None,
                         injected_paths: Vec::new(),
@@ -248,7 +254,7 @@ fn subvolume(
     subvolumes: &mut Subvolumes<'_>,
     name: &LayerName,
 ) -> Result<Subvolume, RecordError> {
-    let path = format!("btrfs/subvolumes/{name}");
+    let path = format!("{SUBVOLUMES}/{name}");
     subvolumes
         .named(name.as_str().as_bytes(), root.show(&path))
         .map_err(|error| RecordError::Broken(format!("{path}: {error}")))
@@ -283,6 +289,7 @@ fn resting_marks(root: &DataRoot) -> Result<MarkNamespace, RecordError> {
 
 /// The short links of a data root, and where a container's must lead.
 struct Links<'a> {
+    memo: &'a Memo,
     dir: &'a Dir,
     /// The names of the layers beneath the writable one, top first.
     expected: Vec<&'a str>,
@@ -299,6 +306,7 @@ impl<'a> Links<'a> {
             }
         };
         Ok(Self {
+            memo: &root.memo,
             dir,
             expected: std::iter::once(layers.init.as_str()).chain(image).collect(),
         })
@@ -306,21 +314,28 @@ impl<'a> Links<'a> {
 
     /// Whether lower directories are the expected ones in their order.
     fn agree(&self, lowers: &[&[u8]]) -> Result<(), String> {
-        let read_link = |link: &[u8]| self.dir.read_link(link);
+        // Those of the image's layers are the same for all containers on them; the first one is not.
+        let of_image = self.expected.get(1..).unwrap_or_default();
+        let is_of_image = |target: &[u8]| {
+            layer_at(target).is_some_and(|name| of_image.iter().any(|of| of.as_bytes() == name))
+        };
+        let read_link = |link: &[u8]| {
+            let read = || self.dir.read_link(link);
+            self.memo.led(link, is_of_image, read)
+        };
         lower::agree(lowers, &self.expected, "the layer database", read_link)
     }
 }
 
 fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let Wanted { root, layers, .. } = wanted;
-    let anchor = root.need("btrfs/subvolumes")?;
+    let (anchor, home) = root.subvolumes()?;
     let image = top_layer(layers)?;
-    let mut subvolumes = Subvolumes::of(&anchor)
-        .map_err(|error| RecordError::Broken(format!("btrfs/subvolumes: {error}")))?;
+    let mut subvolumes = Subvolumes::at(anchor, *home);
     let mut find = |name: &LayerName| subvolume(root, &mut subvolumes, name);
     let container = find(&layers.mount)?;
     let injected = find(&layers.init)?;
-    let image = find(image)?;
+    let image = root.memo.image_at(image, || find(image))?;
     let mut gaps = Vec::new();
     if let Some(mounted) = mounted(wanted, &mut gaps) {
         gaps.extend(not_the_subvolume(&mounted, container.id));
@@ -328,13 +343,13 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
         mounts => {
-            let init_tree = root.need(&format!("btrfs/subvolumes/{}", layers.init))?;
+            let init_tree = root.need(&format!("{SUBVOLUMES}/{}", layers.init))?;
             followed_mounts(mounts, &[&init_tree])
         }
     };
     Ok(Located {
         stack: LayerStack::Btrfs(BtrfsStack {
-            anchor,
+            anchor: Arc::clone(anchor),
             container,
             injected: Some(injected),
             injected_paths: injected::init_layer(),

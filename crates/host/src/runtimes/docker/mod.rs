@@ -25,12 +25,13 @@ mod state;
 use std::rc::Rc;
 
 use plimsoll_core::model::{
-    Container, ContainerId, DiffId, ExpectedMount, Gap, Image, RuntimeKind, RuntimePath, escape,
+    Change, Container, ContainerId, ExpectedMount, Gap, Image, RuntimeKind, RuntimePath, escape,
 };
 
 use self::disk::{DataRoot, RecordError};
 use self::live::ApiError;
 use self::locate::{Driver, Wanted};
+use self::memo::Chain;
 use self::presence::Presence;
 use self::record::{HostConfig, Record};
 pub use self::several::Dockers;
@@ -39,6 +40,7 @@ use self::source::{Daemon, Source};
 use super::containerd::images::Owner;
 use super::find::Sources;
 use super::lower::excerpt;
+use super::made;
 use super::{Located, Runtime, RuntimeError};
 use crate::layers::LayerStack;
 use crate::layers::stored::StoredImage;
@@ -98,7 +100,7 @@ impl Docker {
         let (image, layers) = match Storage::of(&record) {
             Storage::Graph(driver) => {
                 let layers = layers(root, driver, id, &record);
-                let layers = layers.map_or_else(|_| Vec::new(), |l| l.ids.to_vec());
+                let layers = layers.map_or_else(|_| Vec::new(), |l| l.chain.diff_ids.to_vec());
                 (record.image_id(), layers)
             }
             // There the record names another thing than the configuration.
@@ -313,7 +315,7 @@ impl Runtime for Docker {
         };
         let layers = layers(root, driver, id, &record).map_err(failed)?;
         let mount =
-            layerdb::mount_layers(root, driver.as_str(), id, &layers.ids).map_err(failed)?;
+            layerdb::mount_layers(root, driver.as_str(), id, &layers.chain).map_err(failed)?;
         let pid = state::known(&record, id, self.source.local).pid;
         let mut gaps = Vec::new();
         let wanted = Wanted {
@@ -335,6 +337,7 @@ impl Runtime for Docker {
         &self,
         container: &Container,
         stack: &LayerStack,
+        changes: &[Change],
     ) -> (Vec<RuntimePath>, Vec<Gap>) {
         let mut gaps = Vec::new();
         let id = &container.id;
@@ -351,7 +354,10 @@ impl Runtime for Docker {
             None => host_config(root, id, &mut gaps),
         };
         let mut paths = injected::made_by_runtime(&record, &host);
-        paths.extend(locate::led(root, stack, &paths));
+        // Where links lead is looked for only if something could be explained by it.
+        if changes.iter().any(made::may_be_made) {
+            paths.extend(locate::led(root, stack, &paths));
+        }
         (paths, gaps)
     }
 
@@ -372,7 +378,7 @@ impl Runtime for Docker {
 
 /// An image's layers, and what is wrong with how they are known.
 struct Layers {
-    ids: Rc<[DiffId]>,
+    chain: Rc<Chain>,
     gap: Option<Gap>,
 }
 
@@ -393,11 +399,11 @@ fn layers(
         ))
     })?;
     let why = match root.image_layers(driver.as_str(), &image) {
-        Ok(ids) => return Ok(Layers { ids, gap: None }),
+        Ok(chain) => return Ok(Layers { chain, gap: None }),
         Err(RecordError::Absent) => "is gone".into(),
         Err(RecordError::Broken(why)) => format!("cannot be used, {why}"),
     };
-    let ids = layerdb::diff_ids_of_mount(root, driver.as_str(), id)?.into();
+    let diff_ids = layerdb::diff_ids_of_mount(root, driver.as_str(), id)?;
     let gap = Gap::new(
         image.to_string().as_str(),
         format!(
@@ -405,7 +411,7 @@ fn layers(
         ),
     );
     Ok(Layers {
-        ids,
+        chain: Rc::new(Chain::of(diff_ids)),
         gap: Some(gap),
     })
 }

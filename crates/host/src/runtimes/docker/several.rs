@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
-use plimsoll_core::model::{Container, Gap, RuntimePath};
+use plimsoll_core::model::{Change, Container, Gap, RuntimePath};
 
 use super::Docker;
 use super::daemons::{self, Hints};
@@ -75,7 +75,11 @@ impl Dockers {
 
     /// Returns the one that has a container.
     fn of(&self, container: &Container) -> Result<&Docker, RuntimeError> {
-        if let (Ok(first), None) = (&self.first, self.others.get()) {
+        // Where there is no other, what it does not have is told where it is read.
+        let others = self.others.get();
+        if let Ok(first) = &self.first
+            && others.is_none_or(|others| others.dockers.is_empty())
+        {
             return Ok(first);
         }
         let mut all = self.all();
@@ -237,11 +241,12 @@ impl Runtime for Dockers {
         &self,
         container: &Container,
         stack: &LayerStack,
+        changes: &[Change],
     ) -> (Vec<RuntimePath>, Vec<Gap>) {
         self.of(container).map_or_else(
             // That it is gone is told where it is looked for once more.
             |_| Default::default(),
-            |docker| docker.runtime_paths(container, stack),
+            |docker| docker.runtime_paths(container, stack, changes),
         )
     }
 

@@ -241,7 +241,7 @@ fn image_layer(
                         locate::subvolume(store, &mut all, link)?,
                     );
                     Some(Beneath::Subvolume(BtrfsStack {
-                        anchor: locate::subvolumes(store)?,
+                        anchor: Arc::new(locate::subvolumes(store)?),
                         container,
                         injected: None,
                         injected_paths: Vec::new(),

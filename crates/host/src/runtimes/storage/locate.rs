@@ -388,7 +388,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     };
     Ok(Located {
         stack: LayerStack::Btrfs(BtrfsStack {
-            anchor,
+            anchor: Arc::new(anchor),
             container,
             injected: None,
             injected_paths: Vec::new(),

@@ -27,7 +27,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use plimsoll_core::model::{Container, ContainerId, Gap, Image, RuntimeKind, RuntimePath, escape};
+use plimsoll_core::model::{
+    Change, Container, ContainerId, Gap, Image, RuntimeKind, RuntimePath, escape,
+};
 
 use self::injected::{Owner, ROOT};
 use self::locate::Wanted;
@@ -288,6 +290,7 @@ impl Runtime for Storage {
         &self,
         container: &Container,
         stack: &LayerStack,
+        _: &[Change],
     ) -> (Vec<RuntimePath>, Vec<Gap>) {
         // That it is gone is told where it is looked for once more.
         let Ok((store, found)) = self.record(container) else {
