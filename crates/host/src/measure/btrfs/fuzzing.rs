@@ -448,7 +448,7 @@ fn sound(outcome: &Outcome) {
         let path = change.path.as_bytes();
         assert_eq!(RootPath::parse(path).as_ref(), Ok(&change.path));
         if let Some(from) = &change.renamed_from {
-            assert_eq!(RootPath::parse(from.as_bytes()).as_ref(), Ok(from));
+            assert_eq!(RootPath::parse(from.as_bytes()).as_ref(), Ok(&**from));
         }
         assert!(change.xattrs.is_sorted());
     }

@@ -27,6 +27,7 @@ mod steady;
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath, Timestamp};
 
@@ -341,7 +342,7 @@ impl Pair for BtrfsPair<'_> {
         )
     }
 
-    fn origin(&self, _: &Node) -> Option<DiffId> {
+    fn origin(&mut self, _: &Node) -> Option<Arc<DiffId>> {
         None
     }
 
