@@ -8,6 +8,7 @@ pub(crate) mod memory;
 mod places;
 mod runs;
 mod search;
+mod touched;
 
 pub(crate) use search::{Key, Trees};
 

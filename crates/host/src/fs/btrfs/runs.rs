@@ -9,13 +9,13 @@ use super::decode::{DIR_ITEM, Item};
 use super::search::Key;
 
 /// Runs kept.
-const RUNS: usize = 16;
+const RUNS: usize = 4;
 
 /// Items read where nothing is known of what comes next: an inode and what belongs to it, mostly.
 const FEW: u32 = 8;
 
 /// Items read at most, where inodes are asked for one after the other.
-const MANY: u32 = 512;
+const MANY: u32 = 256;
 
 /// How many inodes further on still counts as one after the other.
 const NEAR: u64 = 16;

@@ -13,8 +13,9 @@ use plimsoll_syscall::btrfs::FsInfo;
 
 use super::batch::Batch;
 use super::checksums::Checksums;
+use super::chunks::copies_in;
 use super::compression::{MAX_COMPRESSED, decompress};
-use super::device::{Devices, Unreadable, copies_in, is_superblock_of};
+use super::device::{Devices, Unreadable, is_superblock_of};
 use super::extents::{Extents, Segment};
 use super::open::Sides;
 use super::steady::Start;

@@ -13,6 +13,7 @@ mod ahead;
 mod batch;
 mod candidates;
 mod checksums;
+mod chunks;
 mod compression;
 mod content;
 mod device;
@@ -20,10 +21,12 @@ mod entry;
 mod extents;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod leads;
 mod names;
 mod open;
 mod reference;
 mod steady;
+mod window;
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -72,6 +75,8 @@ pub struct BtrfsPair<'s> {
     moved: Vec<u64>,
     /// The container's tree when the comparison began.
     start: Start,
+    /// The last transaction that had changed the image's tree by then.
+    image_generation: u64,
     /// Inodes that the container made, in the place of one that the image has.
     replaced: HashSet<u64>,
     /// The last entry of the image that was looked up: directory, name and where it leads.

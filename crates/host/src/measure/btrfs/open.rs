@@ -137,6 +137,7 @@ impl<'s> BtrfsPair<'s> {
             candidates,
             moved,
             start,
+            image_generation: image_root.generation,
             replaced: HashSet::new(),
             last_entry: None,
             made_here: None,
