@@ -187,10 +187,9 @@ pub fn told(layers: &[LayerMeasurement]) -> BTreeSet<String> {
     let mut told = BTreeSet::new();
     for (n, layer) in (1..).zip(layers) {
         for change in &layer.changes {
-            assert_eq!(change.origin, Some(layer.diff_id));
+            assert_eq!(change.origin.as_deref(), Some(&layer.diff_id));
             let is_directory = change
-                .after
-                .as_ref()
+                .after()
                 .is_some_and(|after| after.file_type.has_entries());
             let aspects: Vec<&str> = change.aspects.iter().map(Aspect::as_str).collect();
             if is_directory && aspects == ["times"] {

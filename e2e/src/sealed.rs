@@ -178,9 +178,9 @@ pub fn told(proof: &LayerProof) -> String {
         told += ", broken";
     }
     for change in &proof.changes {
-        assert_eq!(change.origin, Some(proof.diff_id));
+        assert_eq!(change.origin.as_deref(), Some(&proof.diff_id));
         let aspects: Vec<&str> = change.aspects.iter().map(Aspect::as_str).collect();
-        let after = change.after.as_ref();
+        let after = change.after();
         if aspects == ["times"] && after.is_some_and(|after| after.file_type.has_entries()) {
             continue;
         }

@@ -186,7 +186,7 @@ fn states(
                 .iter()
                 .find(|c| c.path.to_string() == path);
             change
-                .and_then(|change| change.origin)
+                .and_then(|change| change.origin.clone())
                 .map(|origin| origin.to_string())
         };
         assert_eq!(origin("/etc/passwd").as_ref(), archive.diff_ids.first());

@@ -372,7 +372,7 @@ fn a_subvolume_over_an_image_path() {
         .iter()
         .filter(|change| change.path.as_bytes().starts_with(b"/usr/lib"))
         .map(|change| {
-            let kind = change.after.as_ref().map(|after| after.file_type);
+            let kind = change.after().map(|after| after.file_type);
             format!("{} {} {kind:?}", change.kind.letter(), change.path)
         })
         .collect();

@@ -299,7 +299,9 @@ fn seventy_layers() {
                 .changes
                 .iter()
                 .find(|c| c.path.to_string() == path);
-            change.and_then(|c| c.origin).map(|id| id.to_string())
+            change
+                .and_then(|c| c.origin.clone())
+                .map(|id| id.to_string())
         };
         let layers: Vec<_> = measurement
             .container

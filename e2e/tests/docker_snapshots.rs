@@ -101,7 +101,7 @@ fn states(place: &str, driver: Driver, engine: EngineKind) {
         let (found, _) = inspect(daemon.disk(), &["running"]).expect("inspect");
         let origin = |path: &str| {
             let change = found[0].changes.iter().find(|c| c.path.to_string() == path);
-            change.and_then(|change| change.origin)
+            change.and_then(|change| change.origin.as_deref().copied())
         };
         let layers = &found[0].container.image.layers;
         assert_eq!(origin("/usr/bin/tool").as_ref(), layers.first());

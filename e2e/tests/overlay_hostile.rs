@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use plimsoll_core::model::{ChangeKind, EngineKind, Measurement, RootPath};
+use plimsoll_core::model::{ChangeKind, EngineKind, Measurement};
 use plimsoll_e2e::command::{Background, run, shell};
 use plimsoll_e2e::loopfs::{Kind, LoopFs};
 use plimsoll_e2e::overlay::Overlay;
@@ -313,7 +313,7 @@ fn data_only_lowers() {
                 renamed
                     .renamed_from
                     .as_ref()
-                    .map(RootPath::to_string)
+                    .map(ToString::to_string)
                     .as_deref(),
                 Some("/two")
             );

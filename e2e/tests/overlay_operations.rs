@@ -125,8 +125,7 @@ fn paths_alone(name: &str, overlay: &Overlay, measurement: &Measurement) -> Vec<
         }
         if let Some(covered) = covered
             && covered
-                .after
-                .as_ref()
+                .after()
                 .is_none_or(|after| !after.file_type.has_entries())
             && !one.changes.iter().any(|change| change.path == covered.path)
         {

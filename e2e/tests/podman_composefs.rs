@@ -60,7 +60,7 @@ fn expect(sources: Sources, name: &str, state: State, edits: &Differences) {
     assert_eq!(not_of_runtime(&measurement), *edits, "{name}, {state:?}");
     for change in &measurement.changes {
         assert_eq!(change.renamed_from, None, "{change:?}");
-        let of_image = change.before.is_some();
+        let of_image = change.before().is_some();
         assert_eq!(change.origin.is_some(), of_image, "{change:?}");
     }
 }

@@ -91,7 +91,7 @@ fn expect(sources: Sources, name: &str, state: State, engine: EngineKind, edits:
         assert!(measurement.mounts.len() > 10, "{:?}", measurement.mounts);
     }
     for change in &measurement.changes {
-        if matches!(engine, EngineKind::Overlay) && change.before.is_some() {
+        if matches!(engine, EngineKind::Overlay) && change.before().is_some() {
             assert!(change.origin.is_some(), "{}", change.path);
         }
     }

@@ -23,7 +23,7 @@ impl Docker {
         container: v1::Container,
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        for change in &container.changes {
+        for change in container.changes.iter() {
             let letter = match change.kind {
                 ChangeKind::Added => 'A',
                 ChangeKind::Deleted => 'D',

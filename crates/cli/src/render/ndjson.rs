@@ -44,7 +44,7 @@ struct Who<'a> {
 struct ChangeLine<'a> {
     container: Who<'a>,
     #[serde(flatten)]
-    change: &'a v1::Change,
+    change: &'a v1::Change<'a>,
 }
 
 #[derive(Serialize)]
@@ -87,10 +87,10 @@ impl Ndjson {
             image: container.image.reference.as_ref(),
             image_id: container.image.id.as_ref(),
         };
-        for change in &container.changes {
+        for change in container.changes.iter() {
             let line = ChangeLine {
                 container: who,
-                change,
+                change: &change,
             };
             self.line("change", line, out)?;
         }

@@ -109,11 +109,12 @@ impl Table {
 
     /// What is held against one container.
     fn details(&self, container: &v1::Container, out: &mut dyn Write) -> io::Result<()> {
-        let wanted: Vec<&v1::Change> = container
-            .changes
-            .iter()
-            .filter(|change| self.verbose || !change.allowed)
-            .collect();
+        let changes = &container.changes;
+        let denied = changes.denied();
+        let (wanted, shown) = match self.verbose {
+            true => (changes.len(), changes.len()),
+            false => (denied, SHOWN),
+        };
         let gaps: Vec<&v1::Gap> = container
             .gaps
             .iter()
@@ -121,7 +122,7 @@ impl Table {
             .collect();
         let mut beside = beside::lines(container, self.verbose);
         beside.extend(layers::lines(container, self.verbose));
-        if wanted.is_empty() && gaps.is_empty() && beside.is_empty() && !self.verbose {
+        if wanted == 0 && gaps.is_empty() && beside.is_empty() && !self.verbose {
             return Ok(());
         }
         writeln!(out)?;
@@ -130,19 +131,15 @@ impl Table {
             "{BOLD}{}{BOLD:#}",
             escape(container.display_name().as_bytes())
         )?;
-        let shown = if self.verbose { wanted.len() } else { SHOWN };
-        for change in wanted.iter().take(shown) {
-            writeln!(out, "  {}", change_line(change, self.verbose))?;
+        let told = changes.iter_if(|allowed| self.verbose || !allowed);
+        for change in told.take(shown) {
+            writeln!(out, "  {}", change_line(&change, self.verbose))?;
         }
-        if wanted.len() > shown {
-            let more = wanted.len() - shown;
+        if wanted > shown {
+            let more = wanted - shown;
             writeln!(out, "  {DIM}… {more} more: plimsoll diff lists them{DIM:#}")?;
         }
-        let allowed = container
-            .changes
-            .iter()
-            .filter(|change| change.allowed)
-            .count();
+        let allowed = changes.len() - denied;
         if allowed > 0 && !self.verbose {
             writeln!(
                 out,
@@ -164,8 +161,8 @@ impl Table {
 
     fn diff(&self, out: &mut dyn Write, talk: Talk) -> io::Result<()> {
         for container in &self.containers {
-            for change in &container.changes {
-                writeln!(out, "{}", change_line(change, self.verbose))?;
+            for change in container.changes.iter() {
+                writeln!(out, "{}", change_line(&change, self.verbose))?;
             }
             let beside = beside::lines(container, self.verbose);
             for line in beside
@@ -195,7 +192,7 @@ impl Table {
 }
 
 /// Returns the line about one change, without an end of line.
-pub(crate) fn change_line(change: &v1::Change, verbose: bool) -> String {
+pub(crate) fn change_line(change: &v1::Change<'_>, verbose: bool) -> String {
     let style = match change.kind {
         _ if change.allowed => DIM,
         ChangeKind::Added => AnsiColor::Green.on_default(),
@@ -275,12 +272,8 @@ pub(crate) fn write_gap(gap: &v1::Gap, indent: &str, out: &mut dyn Write) -> io:
 }
 
 /// What there is to say about a change beside its letter and path.
-fn notes(change: &v1::Change) -> Vec<String> {
-    match (
-        change.kind,
-        change.before.as_deref(),
-        change.after.as_deref(),
-    ) {
+fn notes(change: &v1::Change<'_>) -> Vec<String> {
+    match (change.kind, change.before.as_ref(), change.after.as_ref()) {
         (ChangeKind::Added, _, Some(after)) => vec![described(after)],
         (ChangeKind::Deleted, Some(before), _) => vec![type_word(before.file_type).to_owned()],
         (ChangeKind::Replaced, Some(before), Some(after)) => {
@@ -298,9 +291,9 @@ fn notes(change: &v1::Change) -> Vec<String> {
     }
 }
 
-fn aspect_note(aspect: Aspect, change: &v1::Change) -> String {
+fn aspect_note(aspect: Aspect, change: &v1::Change<'_>) -> String {
     let word = aspect.as_str();
-    let sides = change.before.as_deref().zip(change.after.as_deref());
+    let sides = change.before.as_ref().zip(change.after.as_ref());
     match (aspect, sides) {
         (Aspect::Content, _) if !change.confirmed => format!("{word} (not read)"),
         (Aspect::Mode, Some((before, after))) => {

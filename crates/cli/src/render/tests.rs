@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plimsoll_core::model::{
     Aspect, Attributes, Baseline, Bytes, Change, ChangeKind, Container, ContainerId, Cost,
-    EngineKind, FileType, Gap, Image, Measurement, RootPath, RuntimeKind, State,
+    EngineKind, FileType, Gap, Image, Measurement, RootPath, RuntimeKind, Sides, State,
 };
 use plimsoll_core::policy::{Policy, appraise};
 
@@ -15,8 +15,8 @@ const NOW: Timestamp = Timestamp {
     nanoseconds: 0,
 };
 
-fn attributes(file_type: FileType, mode: u16) -> Option<Box<Attributes>> {
-    Some(Box::new(Attributes {
+fn attributes(file_type: FileType, mode: u16) -> Attributes {
+    Attributes {
         file_type,
         mode,
         uid: 0,
@@ -28,28 +28,19 @@ fn attributes(file_type: FileType, mode: u16) -> Option<Box<Attributes>> {
         target: None,
         immutable: false,
         append_only: false,
-    }))
+    }
 }
 
 fn change(path: &[u8], kind: ChangeKind, aspects: &[Aspect]) -> Change {
+    let before = attributes(FileType::File, 0o755);
+    let after = attributes(FileType::File, 0o4755);
     Change {
-        path: RootPath::parse(path).unwrap(),
-        kind,
         aspects: aspects.iter().copied().collect(),
-        confirmed: true,
-        before: if kind == ChangeKind::Added {
-            None
-        } else {
-            attributes(FileType::File, 0o755)
-        },
-        after: if kind == ChangeKind::Deleted {
-            None
-        } else {
-            attributes(FileType::File, 0o4755)
-        },
-        xattrs: Vec::new(),
-        renamed_from: None,
-        origin: None,
+        sides: Sides::new(
+            (kind != ChangeKind::Added).then_some(&before),
+            (kind != ChangeKind::Deleted).then_some(&after),
+        ),
+        ..Change::new(RootPath::parse(path).unwrap(), kind)
     }
 }
 
@@ -82,7 +73,7 @@ fn measurement(name: &str, changes: Vec<Change>, gaps: Vec<Gap>) -> Measurement 
 fn every_kind() -> Vec<Change> {
     vec![
         Change {
-            xattrs: vec![Bytes::from("security.capability")],
+            xattrs: Box::new([Bytes::from("security.capability")]),
             confirmed: false,
             ..change(
                 b"/usr/bin/nginx",
@@ -93,7 +84,10 @@ fn every_kind() -> Vec<Change> {
         change(b"/usr/bin/evil\x1b[2J\n", ChangeKind::Added, &[]),
         change(b"/etc/cron.d", ChangeKind::Deleted, &[]),
         Change {
-            after: attributes(FileType::Directory, 0o755),
+            sides: Sides::new(
+                Some(&attributes(FileType::File, 0o755)),
+                Some(&attributes(FileType::Directory, 0o755)),
+            ),
             ..change(b"/etc/mtab", ChangeKind::Replaced, &[])
         },
     ]

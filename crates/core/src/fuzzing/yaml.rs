@@ -75,17 +75,7 @@ fn check_rule(rule: &Rule) {
 }
 
 fn added(path: RootPath) -> Change {
-    Change {
-        path,
-        kind: ChangeKind::Added,
-        aspects: crate::model::Aspects::NONE,
-        confirmed: true,
-        before: None,
-        after: None,
-        xattrs: Vec::new(),
-        renamed_from: None,
-        origin: None,
-    }
+    Change::new(path, ChangeKind::Added)
 }
 
 /// Sees that an error is one line that can be shown, about a line that the text has.

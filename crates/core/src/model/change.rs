@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Bytes, DiffId, RootPath};
+use super::{Bytes, DiffId, RootPath, Sides};
 
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -304,7 +305,7 @@ fn octal<S: Serializer>(mode: &u16, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{mode:04o}"))
 }
 
-/// One path that differs.
+/// One path that differs. There may be very many of them, so that what most do not have takes no room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The path inside the rootfs.
@@ -316,14 +317,41 @@ pub struct Change {
     /// `false` when metadata shows that the content may differ and nobody looked: only with
     /// `--confirm never`, or beside a gap.
     pub confirmed: bool,
-    /// The attributes in the image.
-    pub before: Option<Box<Attributes>>,
-    /// The attributes in the container.
-    pub after: Option<Box<Attributes>>,
+    /// The attributes in the image and in the container.
+    pub sides: Sides,
     /// The names of the extended attributes that differ, sorted.
-    pub xattrs: Vec<Bytes>,
+    pub xattrs: Box<[Bytes]>,
     /// Where the storage driver says that it came from, for an added path.
-    pub renamed_from: Option<RootPath>,
-    /// The layer that the original came from, where the driver tells layers apart.
-    pub origin: Option<DiffId>,
+    pub renamed_from: Option<Box<RootPath>>,
+    /// The layer that the original came from, where the driver tells layers apart: one for all of its.
+    pub origin: Option<Arc<DiffId>>,
+}
+
+impl Change {
+    /// Returns a change of this kind of which nothing more is known.
+    #[must_use]
+    pub fn new(path: RootPath, kind: ChangeKind) -> Self {
+        Self {
+            path,
+            kind,
+            aspects: Aspects::NONE,
+            confirmed: true,
+            sides: Sides::default(),
+            xattrs: Box::default(),
+            renamed_from: None,
+            origin: None,
+        }
+    }
+
+    /// Returns the attributes in the image.
+    #[must_use]
+    pub fn before(&self) -> Option<Attributes> {
+        self.sides.before()
+    }
+
+    /// Returns the attributes in the container.
+    #[must_use]
+    pub fn after(&self) -> Option<Attributes> {
+        self.sides.after()
+    }
 }

@@ -256,7 +256,7 @@ impl RuntimePath {
         {
             return false;
         }
-        let Some(after) = &change.after else {
+        let Some(after) = change.after() else {
             return false;
         };
         let (owner, form) = match &self.kind {
@@ -282,7 +282,7 @@ impl RuntimePath {
                 }
                 RuntimePathKind::Root { mode } => {
                     let given = matches!(self.kind, RuntimePathKind::OwnedBy { .. });
-                    change.before.as_ref().is_some_and(|before| {
+                    change.before().is_some_and(|before| {
                         let kept = (before.uid, before.gid) == (after.uid, after.gid);
                         before.file_type == FileType::Directory
                             && after.file_type == FileType::Directory

@@ -10,6 +10,7 @@ mod layer;
 mod measurement;
 mod mount;
 mod path;
+mod sides;
 
 pub use bytes::{Bytes, escape};
 pub use change::{Aspect, Aspects, Attributes, Change, ChangeKind, Device, FileType, Timestamp};
@@ -25,3 +26,4 @@ pub use measurement::{
 };
 pub use mount::{ExpectedMount, ExpectedSource, Mount, MountOrigin};
 pub use path::{PathError, RootPath};
+pub use sides::Sides;

@@ -1,5 +1,7 @@
 //! Applying a policy to a measurement.
 
+use std::sync::Arc;
+
 use crate::Verdict;
 use crate::model::{Change, ChangeKind, Measurement, MountOrigin, RuntimePath, Timestamp};
 
@@ -17,7 +19,7 @@ pub struct Outcome {
     /// Whether the policy accepts the change.
     pub allowed: bool,
     /// The rule that decided; `None` when none applied, which means that it is not allowed.
-    pub rule: Option<String>,
+    pub rule: Option<Arc<str>>,
 }
 
 /// What an appraisal concludes about one container.
@@ -108,9 +110,9 @@ fn judge(change: &Change, policy: &Policy, made: &[RuntimePath], now: Timestamp)
         .iter()
         .find(|rule| rule.applies(change, class, now));
     let (allowed, rule) = match decided {
-        Some(rule) => (rule.action != Action::Deny, Some(rule.name.clone())),
+        Some(rule) => (rule.action != Action::Deny, Some(Arc::clone(&rule.name))),
         None if made.iter().any(|path| is_exactly(change, path)) => {
-            (true, Some(RUNTIME_RULE.to_owned()))
+            (true, Some(Arc::from(RUNTIME_RULE)))
         }
         None => (false, None),
     };
@@ -130,7 +132,7 @@ fn is_exactly(change: &Change, made: &RuntimePath) -> bool {
     };
     change.kind == kind
         && change.confirmed
-        && change.before.is_none() == (kind == ChangeKind::Added)
+        && change.sides.has_before() != (kind == ChangeKind::Added)
         && change.renamed_from.is_none()
         && made.covers(change)
 }

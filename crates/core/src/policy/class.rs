@@ -64,7 +64,8 @@ impl Class {
     #[must_use]
     pub fn of(change: &Change) -> Self {
         let path = change.path.as_bytes();
-        let sides = [change.before.as_deref(), change.after.as_deref()];
+        let sides = [change.before(), change.after()];
+        let sides = sides.each_ref().map(Option::as_ref);
         if sides.iter().flatten().any(|a| is_device(a)) {
             return Self::Device;
         }
@@ -230,7 +231,7 @@ fn beneath(path: &[u8], places: &[&[u8]]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Aspects, ChangeKind, RootPath, Timestamp};
+    use crate::model::{ChangeKind, RootPath, Sides, Timestamp};
 
     fn attributes(file_type: FileType, mode: u16) -> Option<Box<Attributes>> {
         Some(Box::new(Attributes {
@@ -257,15 +258,8 @@ mod tests {
         after: Option<Box<Attributes>>,
     ) -> Change {
         Change {
-            path: RootPath::parse(path).unwrap(),
-            kind: ChangeKind::Changed,
-            aspects: Aspects::NONE,
-            confirmed: true,
-            before,
-            after,
-            xattrs: Vec::new(),
-            renamed_from: None,
-            origin: None,
+            sides: Sides::new(before.as_deref(), after.as_deref()),
+            ..Change::new(RootPath::parse(path).unwrap(), ChangeKind::Changed)
         }
     }
 

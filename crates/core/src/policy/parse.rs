@@ -128,7 +128,7 @@ fn read_rule(raw: RawRule, earlier: &[Rule]) -> Result<Rule, YamlError> {
             "names that begin with builtin- are taken: choose another",
         ));
     }
-    if earlier.iter().any(|rule| rule.name == name.value) {
+    if earlier.iter().any(|rule| *rule.name == *name.value) {
         return Err(at(
             name,
             format!(
@@ -160,7 +160,7 @@ fn read_rule(raw: RawRule, earlier: &[Rule]) -> Result<Rule, YamlError> {
             .transpose()?
             .map(FromIterator::from_iter),
         classes: raw.classes.map(filled).transpose()?,
-        name: raw.name.value,
+        name: raw.name.value.into(),
         action,
         reason: raw.reason,
     })

@@ -1,5 +1,7 @@
 //! Rules, and when one of them applies to a change.
 
+use std::sync::Arc;
+
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::model::{Aspects, Change, ChangeKind, Code, Gap, Mount, MountOrigin, Timestamp};
@@ -29,7 +31,7 @@ pub struct Policy {
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// Its name, as reports give it; unique in a policy.
-    pub name: String,
+    pub name: Arc<str>,
     /// The paths that it is about.
     pub paths: PathSet,
     /// The kinds of change that it is about; all when absent.

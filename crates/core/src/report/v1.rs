@@ -1,19 +1,21 @@
 //! Version 1 of the report.
 
 mod baseline;
+mod changes;
 pub mod images;
 
 pub use baseline::{Baseline, Identity, LayerProof};
+pub use changes::{Change, Changes};
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
 use crate::model::{
-    self, Aspects, Attributes, Bytes, ChangeKind, ContainerId, DiffId, EngineKind, Image,
-    Measurement, Pod, RootPath, RuntimeKind, State, Timestamp,
+    self, Bytes, ContainerId, EngineKind, Image, Measurement, Pod, RootPath, RuntimeKind, State,
+    Timestamp,
 };
-use crate::policy::{Appraisal, Class, Outcome};
+use crate::policy::Appraisal;
 use crate::{Summary, Verdict};
 
 /// The number of this version, as `schemaVersion` gives it.
@@ -88,7 +90,7 @@ pub struct Container {
     /// What was concluded.
     pub verdict: Verdict,
     /// What differs, sorted by path.
-    pub changes: Vec<Change>,
+    pub changes: Changes,
     /// Paths that the storage driver holds a copy of although nothing differs.
     pub identical_copies: u64,
     /// What the container's processes see in place of its rootfs, sorted by path; empty when none
@@ -100,39 +102,6 @@ pub struct Container {
     pub gaps: Vec<Gap>,
     /// What looking took.
     pub cost: Cost,
-}
-
-/// One path that differs, and what the policy says to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Change {
-    /// The path inside the container.
-    pub path: RootPath,
-    /// What happened to it.
-    pub kind: ChangeKind,
-    /// In which respects it differs; empty for added and deleted paths.
-    pub aspects: Aspects,
-    /// What the path is good for, by its name, mode and type.
-    pub class: Class,
-    /// The diffID of the image layer that the original lies in, where that is known.
-    pub origin: Option<DiffId>,
-    /// Whether the policy accepts it.
-    pub allowed: bool,
-    /// The rule that decided; null when none applied, and then it is not allowed.
-    pub rule: Option<String>,
-    /// Present and false when metadata shows that the content may differ and nobody read it.
-    #[serde(skip_serializing_if = "is_confirmed")]
-    pub confirmed: bool,
-    /// The names of the extended attributes that differ, where some do.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub xattrs: Vec<Bytes>,
-    /// Where the storage driver says that an added path came from, where it does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub renamed_from: Option<RootPath>,
-    /// Its attributes in the image; null when it was added.
-    pub before: Option<Box<Attributes>>,
-    /// Its attributes in the container; null when it was deleted.
-    pub after: Option<Box<Attributes>>,
 }
 
 /// Something that is mounted over the rootfs, and what the policy says to it.
@@ -155,10 +124,6 @@ pub struct Code {
     /// Whether it is not held against the container by itself: one of the changes or mounts tells of
     /// it, or the policy allows it.
     pub allowed: bool,
-}
-
-fn is_confirmed(confirmed: &bool) -> bool {
-    *confirmed
 }
 
 /// Something that could not be seen.
@@ -214,11 +179,7 @@ impl Container {
             engine,
             baseline: baseline.into(),
             verdict: appraisal.verdict,
-            changes: changes
-                .into_iter()
-                .zip(appraisal.changes)
-                .map(Change::from)
-                .collect(),
+            changes: Changes::new(changes, appraisal.changes),
             identical_copies,
             mounts: mounts
                 .into_iter()
@@ -247,25 +208,6 @@ impl Container {
     #[must_use]
     pub fn display_name(&self) -> &str {
         self.name.as_deref().unwrap_or(self.id.short())
-    }
-}
-
-impl From<(model::Change, Outcome)> for Change {
-    fn from((change, outcome): (model::Change, Outcome)) -> Self {
-        Self {
-            path: change.path,
-            kind: change.kind,
-            aspects: change.aspects,
-            class: outcome.class,
-            origin: change.origin,
-            allowed: outcome.allowed,
-            rule: outcome.rule,
-            confirmed: change.confirmed,
-            xattrs: change.xattrs,
-            renamed_from: change.renamed_from,
-            before: change.before,
-            after: change.after,
-        }
     }
 }
 

@@ -11,13 +11,19 @@ pub(crate) fn same_bytes(a: &[u8], b: &[u8]) -> bool {
     let ((steps_of_a, rest_of_a), (steps_of_b, rest_of_b)) =
         (a.as_chunks::<STEP>(), b.as_chunks::<STEP>());
     a.len() == b.len()
-        && steps_of_a.iter().zip(steps_of_b).all(|(a, b)| same_step(a, b))
+        && steps_of_a
+            .iter()
+            .zip(steps_of_b)
+            .all(|(a, b)| same_step(a, b))
         && rest_of_a == rest_of_b
 }
 
 fn same_step(a: &[u8; STEP], b: &[u8; STEP]) -> bool {
     // All of them, whichever differs first: so it becomes a few wide instructions.
-    a.iter().zip(b).fold(0, |differing, (a, b)| differing | a ^ b) == 0
+    a.iter()
+        .zip(b)
+        .fold(0, |differing, (a, b)| differing | a ^ b)
+        == 0
 }
 
 #[cfg(test)]

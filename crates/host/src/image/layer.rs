@@ -12,7 +12,7 @@ mod search;
 
 use std::collections::{BTreeMap, HashSet};
 
-use plimsoll_core::model::{Aspects, Change, ChangeKind, Digest, Gap, RootPath};
+use plimsoll_core::model::{Change, ChangeKind, Digest, Gap, RootPath};
 
 use super::member;
 use super::rebuilt::Rebuilt;
@@ -201,15 +201,5 @@ impl Check<'_> {
 }
 
 fn bare(path: &RootPath, kind: ChangeKind) -> Change {
-    Change {
-        path: path.clone(),
-        kind,
-        aspects: Aspects::NONE,
-        confirmed: true,
-        before: None,
-        after: None,
-        xattrs: Vec::new(),
-        renamed_from: None,
-        origin: None,
-    }
+    Change::new(path.clone(), kind)
 }

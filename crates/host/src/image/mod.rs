@@ -187,8 +187,9 @@ fn measurement(found: &[Option<Found>], at: usize, job: &Job) -> LayerMeasuremen
         measured.changes.sort_by(|a, b| a.path.cmp(&b.path));
         measured.changes.dedup_by(|b, a| a.path == b.path);
     }
+    let origin = Arc::new(job.layer.diff_id);
     for change in &mut measured.changes {
-        change.origin = Some(job.layer.diff_id);
+        change.origin = Some(Arc::clone(&origin));
     }
     measured
 }
@@ -283,7 +284,7 @@ impl Copied {
         change.path == RootPath::root()
             && change.kind == ChangeKind::Changed
             && aspects.all(|aspect| [Aspect::Owner, Aspect::Times].contains(&aspect))
-            && (!self.shows_root || change.after.as_deref().is_some_and(is_nobodys))
+            && (!self.shows_root || change.after().as_ref().is_some_and(is_nobodys))
     }
 }
 
@@ -315,9 +316,9 @@ impl Beneath {
                 let mut outcome = walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits);
                 // Copying loses all attributes but this one (moby `daemon/graphdriver/copy/copy.go`).
                 for change in &mut outcome.changes {
-                    change
-                        .xattrs
-                        .retain(|name| name.as_bytes() == b"security.capability");
+                    let mut xattrs = std::mem::take(&mut change.xattrs).into_vec();
+                    xattrs.retain(|name| name.as_bytes() == b"security.capability");
+                    change.xattrs = xattrs.into();
                     if change.xattrs.is_empty() {
                         let aspects = change.aspects.iter();
                         change.aspects = aspects.filter(|a| *a != Aspect::Xattr).collect();

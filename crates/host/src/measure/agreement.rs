@@ -54,6 +54,11 @@ impl Agreement {
         self.last = look;
     }
 
+    /// Adds a look during which nothing moved: it is the last one, and what it says is true.
+    pub(super) fn settle(&mut self, look: Outcome) {
+        self.last = look;
+    }
+
     /// Returns what is true, and a gap for each path that could not be held still. With `still` nothing
     /// moved during the last look.
     pub(super) fn conclude(self, still: bool) -> Outcome {
@@ -89,7 +94,7 @@ fn counted(aspects: Aspects) -> Aspects {
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_core::model::{Attributes, Change, FileType, Timestamp};
+    use plimsoll_core::model::{Attributes, Change, FileType, Sides, Timestamp};
 
     use super::*;
 
@@ -111,15 +116,9 @@ mod tests {
             append_only: false,
         };
         let changes = changes.iter().map(|(path, kind, aspects)| Change {
-            path: RootPath::parse(path.as_bytes()).unwrap(),
-            kind: *kind,
             aspects: aspects.iter().copied().collect::<Aspects>(),
-            confirmed: true,
-            before: (*kind != ChangeKind::Added).then(|| Box::new(attributes.clone())),
-            after: None,
-            xattrs: Vec::new(),
-            renamed_from: None,
-            origin: None,
+            sides: Sides::new((*kind != ChangeKind::Added).then_some(&attributes), None),
+            ..Change::new(RootPath::parse(path.as_bytes()).unwrap(), *kind)
         });
         Outcome {
             changes: changes.collect(),

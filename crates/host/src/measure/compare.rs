@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use plimsoll_core::model::{
-    Aspect, Aspects, Attributes, Bytes, Change, ChangeKind, FileType, Gap, RootPath,
+    Aspect, Aspects, Attributes, Bytes, Change, ChangeKind, FileType, Gap, RootPath, Sides,
 };
 
 use super::outcome::{Limits, Outcome, Recorder};
@@ -55,12 +55,10 @@ impl<'p, P: Pair> Comparison<'p, P> {
         let before = self.attributes(path, Side::Image, image)?;
         let change = Change {
             origin: self.pair.origin(image),
+            sides: Sides::new(Some(&before), None),
             ..bare(path, ChangeKind::Deleted)
         };
-        self.recorder.change(Change {
-            before: Some(Box::new(before.clone())),
-            ..change
-        });
+        self.recorder.change(change);
         Some(before)
     }
 
@@ -75,18 +73,16 @@ impl<'p, P: Pair> Comparison<'p, P> {
                 return None;
             }
         };
-        let renamed_from = self.pair.renamed_from(container, path);
+        let renamed_from = self.pair.renamed_from(container, path).map(Box::new);
         if let Some(doubt) = self.pair.doubt(None, container) {
             self.recorder.gap(Gap::new(path.as_bytes(), doubt.0));
         }
         let change = Change {
             renamed_from,
+            sides: Sides::new(None, Some(&after)),
             ..bare(path, ChangeKind::Added)
         };
-        self.recorder.change(Change {
-            after: Some(Box::new(after.clone())),
-            ..change
-        });
+        self.recorder.change(change);
         Some(after)
     }
 
@@ -158,7 +154,7 @@ impl<'p, P: Pair> Comparison<'p, P> {
                 Ok(names) if names.is_empty() => {}
                 Ok(names) => {
                     change.aspects.insert(Aspect::Xattr);
-                    change.xattrs = names;
+                    change.xattrs = names.into();
                 }
                 Err(trouble) => claim.trouble = Some(trouble),
             }
@@ -169,7 +165,7 @@ impl<'p, P: Pair> Comparison<'p, P> {
                 };
             }
         }
-        (change.before, change.after) = (Some(Box::new(before)), Some(Box::new(after)));
+        change.sides = Sides::new(Some(&before), Some(&after));
         Ok(claim)
     }
 
@@ -238,14 +234,13 @@ impl<'p, P: Pair> Comparison<'p, P> {
     }
 
     fn record(&mut self, change: Change) {
-        let is_directory = change
-            .after
-            .as_ref()
-            .is_some_and(|after| after.file_type.has_entries());
         if change.aspects.is_change() {
             self.recorder.change(change);
-        } else if !is_directory && P::KEEPS_COPIES {
-            self.recorder.identical_copy();
+        } else if P::KEEPS_COPIES {
+            let after = change.after();
+            if !after.is_some_and(|after| after.file_type.has_entries()) {
+                self.recorder.identical_copy();
+            }
         }
     }
 
@@ -274,17 +269,7 @@ impl<'p, P: Pair> Comparison<'p, P> {
 }
 
 fn bare(path: &RootPath, kind: ChangeKind) -> Change {
-    Change {
-        path: path.clone(),
-        kind,
-        aspects: Aspects::NONE,
-        confirmed: true,
-        before: None,
-        after: None,
-        xattrs: Vec::new(),
-        renamed_from: None,
-        origin: None,
-    }
+    Change::new(path.clone(), kind)
 }
 
 /// Returns in which respects the attributes of two objects of one type differ.

@@ -23,6 +23,8 @@ pub(crate) use options::thread_count;
 pub use select::measure;
 pub use several::{Compared, Comparisons};
 
+use std::sync::Arc;
+
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 
 /// What a gap is about that says that the image's subvolume was changed after the container was made from it.
@@ -283,7 +285,7 @@ pub trait Pair {
     fn renamed_from(&mut self, container: &Self::Node, path: &RootPath) -> Option<RootPath>;
 
     /// Returns the image layer that an object of the image lies in, where layers can be told apart.
-    fn origin(&self, image: &Self::Node) -> Option<DiffId>;
+    fn origin(&mut self, image: &Self::Node) -> Option<Arc<DiffId>>;
 
     /// Returns directory entries or tree items read so far, and bytes of file content read so far.
     fn cost(&self) -> (u64, u64);

@@ -36,19 +36,40 @@ impl Outcome {
     /// Adds another one, of a comparison of its own: where both tell of a path, this one holds.
     pub(crate) fn extend(&mut self, other: Self) {
         self.changes.extend(other.changes);
-        self.changes.sort_by(|a, b| a.path.cmp(&b.path));
+        sort(&mut self.changes);
         self.changes.dedup_by(|b, a| a.path == b.path);
         self.gaps.extend(other.gaps);
         self.identical_copies += other.identical_copies;
     }
 }
 
+/// Sorts changes by path; those of one path stay in their order. The standard library's sort that keeps the
+/// order takes as much room again as there are changes.
+pub(crate) fn sort(changes: &mut [Change]) {
+    if changes.is_sorted_by_key(|change| &change.path) {
+        return;
+    }
+    let path = |at: usize| changes.get(at).map(|change| &change.path);
+    let mut order: Vec<usize> = (0..changes.len()).collect();
+    order.sort_unstable_by(|a, b| path(*a).cmp(&path(*b)).then(a.cmp(b)));
+    // What belongs in a place goes there, what was there to the place that this leaves, and so around.
+    for start in 0..order.len() {
+        let mut at = start;
+        while let Some(from) = order.get_mut(at).map(|from| std::mem::replace(from, at)) {
+            if from == start {
+                break;
+            }
+            changes.swap(at, from);
+            at = from;
+        }
+    }
+}
+
 /// Returns how much memory the names in a change take.
 fn name_bytes(change: &Change) -> usize {
-    let targets = [&change.before, &change.after]
+    let targets = [change.before(), change.after()]
         .into_iter()
-        .flatten()
-        .filter_map(|attributes| attributes.target.as_ref())
+        .filter_map(|attributes| attributes?.target)
         .map(|target| target.as_bytes().len());
     let xattrs = change
         .xattrs
@@ -108,7 +129,7 @@ impl Recorder {
 
     /// Returns what was found, sorted by path, with one gap for what went beyond the limits.
     pub(crate) fn finish(mut self) -> Outcome {
-        self.outcome.changes.sort_by(|a, b| a.path.cmp(&b.path));
+        sort(&mut self.outcome.changes);
         self.outcome.changes.dedup_by(|b, a| a.path == b.path);
         if self.changes_omitted > 0 {
             let why = format!(
@@ -122,5 +143,28 @@ impl Recorder {
             self.outcome.gaps.push(Gap::new("gaps", why));
         }
         self.outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_core::model::{ChangeKind, RootPath};
+
+    use super::*;
+
+    #[test]
+    fn changes_are_sorted_and_those_of_one_path_keep_their_order() {
+        use ChangeKind::{Added, Changed, Deleted};
+        let paths = ["/c", "/a", "/b", "/a", "/", "/c", "/a"];
+        let kinds = [Added, Added, Added, Deleted, Added, Deleted, Changed];
+        let made = paths.iter().zip(kinds).map(|(path, kind)| {
+            let path = RootPath::parse(path.as_bytes()).unwrap();
+            Change::new(path, kind)
+        });
+        let mut changes: Vec<Change> = made.collect();
+        let mut expected = changes.clone();
+        expected.sort_by(|a, b| a.path.cmp(&b.path));
+        sort(&mut changes);
+        assert_eq!(changes, expected);
     }
 }

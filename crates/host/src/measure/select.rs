@@ -12,7 +12,7 @@ use super::agreement::{self, Agreement};
 use super::btrfs::{BtrfsPair, Scope};
 use super::digest::stored::BaselinePair;
 use super::digest::{DigestPair, Readable};
-use super::outcome::{Limits, Outcome};
+use super::outcome::{self, Limits, Outcome};
 use super::overlay::OverlayPair;
 use super::{Images, Options, Pair, REFERENCE, Trouble, paths, walk};
 use crate::freeze;
@@ -168,12 +168,11 @@ impl Run<'_> {
             let look = self.run(pair);
             let mut moved = pair.moved()?;
             still = moved.is_empty();
-            agreement.add(look, |path, kind| {
-                !still && pair.touches(&mut moved, path, kind)
-            });
             if still {
+                agreement.settle(look);
                 break;
             }
+            agreement.add(look, |path, kind| pair.touches(&mut moved, path, kind));
         }
         self.outcome = agreement.conclude(still);
         let Some(mut pair) = pair else {
@@ -292,7 +291,7 @@ impl Run<'_> {
                 self.outcome.changes.push(change);
             }
         }
-        self.outcome.changes.sort_by(|a, b| a.path.cmp(&b.path));
+        outcome::sort(&mut self.outcome.changes);
         self.outcome.gaps.extend(injected.gaps);
     }
 }

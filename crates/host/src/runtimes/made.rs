@@ -69,14 +69,11 @@ impl Made {
 /// file. See [`RuntimePath::covers`].
 pub(in crate::runtimes) fn may_be_made(change: &Change) -> bool {
     let is_new = change.kind == ChangeKind::Added;
-    change
-        .after
-        .as_ref()
-        .is_some_and(|after| match after.file_type {
-            FileType::Directory => is_new,
-            FileType::File => after.size == 0,
-            _ => false,
-        })
+    change.after().is_some_and(|after| match after.file_type {
+        FileType::Directory => is_new,
+        FileType::File => after.size == 0,
+        _ => false,
+    })
 }
 
 /// Returns a path of a record; `None` for one in another form than runtimes write it, and for the root.

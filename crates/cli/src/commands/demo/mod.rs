@@ -153,8 +153,8 @@ fn act(
 
     let container = judged(measured(target)?);
     let mut found = BTreeSet::new();
-    for change in &container.changes {
-        let line = table::change_line(change, false);
+    for change in container.changes.iter() {
+        let line = table::change_line(&change, false);
         say(out, &line)?;
         let path = change.path.to_string();
         let planted = tamper::PLANTED

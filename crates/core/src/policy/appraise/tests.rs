@@ -7,7 +7,7 @@ use crate::model::{
     Aspect, Aspects, Attributes, Baseline, Bytes, Code, CodeOrigin, Container, ContainerId, Cost,
     EngineKind, Gap, Mount, RootPath, RuntimeKind, State,
 };
-use crate::model::{FileType, RuntimePathKind};
+use crate::model::{FileType, RuntimePathKind, Sides};
 
 const NOW: Timestamp = Timestamp {
     seconds: 1_800_000_000,
@@ -35,22 +35,20 @@ fn attributes(file_type: FileType, mode: u16) -> Attributes {
 }
 
 fn change(text: &str, kind: ChangeKind, aspects: &[Aspect]) -> Change {
+    let file = attributes(FileType::File, 0o644);
     Change {
-        path: path(text),
-        kind,
         aspects: aspects.iter().copied().collect(),
-        confirmed: true,
-        before: (kind != ChangeKind::Added).then(|| Box::new(attributes(FileType::File, 0o644))),
-        after: (kind != ChangeKind::Deleted).then(|| Box::new(attributes(FileType::File, 0o644))),
-        xattrs: Vec::new(),
-        renamed_from: None,
-        origin: None,
+        sides: Sides::new(
+            (kind != ChangeKind::Added).then_some(&file),
+            (kind != ChangeKind::Deleted).then_some(&file),
+        ),
+        ..Change::new(path(text), kind)
     }
 }
 
 fn added(text: &str, attributes: Attributes) -> Change {
     let mut change = change(text, ChangeKind::Added, &[]);
-    change.after = Some(Box::new(attributes));
+    change.sides = Sides::new(None, Some(&attributes));
     change
 }
 
@@ -307,7 +305,7 @@ fn what_the_runtime_writes_is_allowed_in_exactly_that_form() {
         );
     }
     let mut carrying = added("/app", directory());
-    carrying.xattrs = vec![Bytes::from("user.x")];
+    carrying.xattrs = Box::new([Bytes::from("user.x")]);
     assert_eq!(
         verdict(vec![carrying], vec![], &Policy::default()),
         Verdict::Violated
@@ -412,8 +410,9 @@ fn any_change() -> impl Strategy<Value = Change> {
         if kind == Changed {
             change.aspects = Aspects::from_iter(aspects);
         }
-        if change.after.is_some() {
-            change.after = Some(Box::new(attributes(file_type, mode)));
+        if change.after().is_some() {
+            let after = attributes(file_type, mode);
+            change.sides = Sides::new(change.before().as_ref(), Some(&after));
         }
         change
     })

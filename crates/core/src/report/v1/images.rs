@@ -161,9 +161,9 @@ impl From<model::Change> for LayerChange {
             path: change.path,
             kind: change.kind,
             aspects: change.aspects,
-            xattrs: change.xattrs,
-            before: change.before,
-            after: change.after,
+            xattrs: change.xattrs.into_vec(),
+            before: change.sides.before().map(Box::new),
+            after: change.sides.after().map(Box::new),
         }
     }
 }

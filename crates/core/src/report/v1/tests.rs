@@ -1,11 +1,12 @@
 //! Tests of the document: its field names are a promise.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::*;
-use crate::model::{Aspect, FileType};
+use crate::model::{Aspect, Attributes, ChangeKind, FileType, Sides};
 use crate::policy::{Policy, appraise};
 
 const NOW: Timestamp = Timestamp {
@@ -15,32 +16,20 @@ const NOW: Timestamp = Timestamp {
 
 fn measurement() -> Measurement {
     let id = format!("sha256:{}", "ab".repeat(32));
-    let attributes = |mode| {
-        Some(Box::new(Attributes {
-            file_type: FileType::File,
-            mode,
-            uid: 0,
-            gid: 0,
-            size: 7,
-            mtime: NOW,
-            links: 1,
-            device: None,
-            target: None,
-            immutable: false,
-            append_only: false,
-        }))
+    let attributes = |mode| Attributes {
+        file_type: FileType::File,
+        mode,
+        uid: 0,
+        gid: 0,
+        size: 7,
+        mtime: NOW,
+        links: 1,
+        device: None,
+        target: None,
+        immutable: false,
+        append_only: false,
     };
-    let change = |path: &[u8], kind| model::Change {
-        path: RootPath::parse(path).unwrap(),
-        kind,
-        aspects: Aspects::NONE,
-        confirmed: true,
-        before: None,
-        after: None,
-        xattrs: Vec::new(),
-        renamed_from: None,
-        origin: None,
-    };
+    let change = |path: &[u8], kind| model::Change::new(RootPath::parse(path).unwrap(), kind);
     Measurement {
         container: model::Container {
             name: Some("web".into()),
@@ -60,15 +49,14 @@ fn measurement() -> Measurement {
             model::Change {
                 aspects: [Aspect::Content, Aspect::Mode].into_iter().collect(),
                 confirmed: false,
-                before: attributes(0o755),
-                after: attributes(0o4755),
-                xattrs: vec![Bytes::from("security.capability")],
-                origin: Some(id.parse().unwrap()),
+                sides: Sides::new(Some(&attributes(0o755)), Some(&attributes(0o4755))),
+                xattrs: Box::new([Bytes::from("security.capability")]),
+                origin: Some(Arc::new(id.parse().unwrap())),
                 ..change(b"/usr/bin/nginx", ChangeKind::Changed)
             },
             model::Change {
-                after: attributes(0o644),
-                renamed_from: Some(RootPath::parse(b"/var/log/old").unwrap()),
+                sides: Sides::new(None, Some(&attributes(0o644))),
+                renamed_from: Some(Box::new(RootPath::parse(b"/var/log/old").unwrap())),
                 ..change(b"/var/log/\xff", ChangeKind::Added)
             },
         ],

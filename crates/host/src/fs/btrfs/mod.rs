@@ -9,6 +9,7 @@ mod places;
 mod runs;
 mod search;
 mod still;
+mod touched;
 
 pub(crate) use search::{Key, Trees};
 pub(crate) use still::Still;

@@ -9,7 +9,7 @@ use super::decode::{DIR_ITEM, Item};
 use super::search::Key;
 
 /// Runs kept.
-const RUNS: usize = 16;
+const RUNS: usize = 4;
 
 /// Runs kept of a tree that stands still, for all that are compared with it.
 const MANY_RUNS: usize = 32;
@@ -18,7 +18,7 @@ const MANY_RUNS: usize = 32;
 const FEW: u32 = 8;
 
 /// Items read at most, where inodes are asked for one after the other.
-pub(super) const MANY: u32 = 512;
+pub(super) const MANY: u32 = 256;
 
 /// How many inodes further on still counts as one after the other.
 const NEAR: u64 = 16;

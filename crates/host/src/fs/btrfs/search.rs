@@ -19,7 +19,7 @@ use crate::fs::Dir;
 pub(super) const ROOT_TREE: u64 = 1;
 
 /// Bytes of items that one search may return, once there were many.
-pub(super) const BUFFER: usize = 256 << 10;
+pub(super) const BUFFER: usize = 128 << 10;
 
 /// Bytes of items that a first search may return: one of any length, and some more.
 const FIRST: usize = ITEM_MAX + (16 << 10);

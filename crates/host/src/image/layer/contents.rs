@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use plimsoll_core::model::{Aspect, ChangeKind, Gap, RootPath};
+use plimsoll_core::model::{Aspect, ChangeKind, Gap, RootPath, Sides};
 
 use super::{Check, bare};
 use crate::fs::{Stat, read_at};
@@ -56,7 +56,7 @@ impl Check<'_> {
         }
         let mut change = bare(&path, ChangeKind::Changed);
         change.aspects.insert(Aspect::Content);
-        change.after = Some(Box::new(stat.attributes(None)));
+        change.sides = Sides::new(None, Some(&stat.attributes(None)));
         self.record(change);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use plimsoll_core::model::{Aspect, Aspects, Change, ChangeKind, FileType, Gap, RootPath};
+use plimsoll_core::model::{Aspect, Aspects, Change, ChangeKind, FileType, Gap, RootPath, Sides};
 
 use super::{Below, Check, bare};
 use crate::fs::{read_at, same_bytes};
@@ -132,9 +132,9 @@ impl Check<'_> {
             if is_device && self.lacks_devices {
                 return Ok(());
             }
-            let before = Some(Box::new(attributes(member, 1)));
+            let before = attributes(member, 1);
             self.record(Change {
-                before,
+                sides: Sides::new(Some(&before), None),
                 ..bare(path, ChangeKind::Deleted)
             });
             return Ok(());
@@ -159,7 +159,7 @@ impl Check<'_> {
                 };
                 change.aspects = change.aspects.iter().filter(counts).collect();
             }
-            change.xattrs = differing(&member.xattrs, &self.tree.xattrs(&object)?);
+            change.xattrs = differing(&member.xattrs, &self.tree.xattrs(&object)?).into();
             if !change.xattrs.is_empty() {
                 change.aspects.insert(Aspect::Xattr);
             }
@@ -173,7 +173,7 @@ impl Check<'_> {
                 change.aspects.insert(Aspect::Content);
             }
         }
-        (change.before, change.after) = (Some(Box::new(before)), Some(Box::new(after)));
+        change.sides = Sides::new(Some(&before), Some(&after));
         if change.kind == ChangeKind::Replaced || change.aspects != Aspects::NONE {
             self.record(change);
         }
@@ -222,7 +222,7 @@ impl Check<'_> {
         if !same {
             let mut change = bare(&member.path, ChangeKind::Changed);
             change.aspects.insert(Aspect::Links);
-            change.after = Some(Box::new(self.tree.attributes(object)?));
+            change.sides = Sides::new(None, Some(&self.tree.attributes(object)?));
             self.record(change);
         }
         Ok(())
@@ -246,11 +246,11 @@ impl Check<'_> {
             if (after.uid, after.gid) != (0, 0) {
                 change.aspects.insert(Aspect::Owner);
             }
-            change.xattrs = differing(&[], &tree.xattrs(&object)?);
+            change.xattrs = differing(&[], &tree.xattrs(&object)?).into();
             if !change.xattrs.is_empty() {
                 change.aspects.insert(Aspect::Xattr);
             }
-            change.after = Some(Box::new(after));
+            change.sides = Sides::new(None, Some(&after));
             Ok((change.aspects != Aspects::NONE).then_some(change))
         };
         match look(self.tree) {

@@ -1,6 +1,6 @@
 //! What is on disk and the layer's stream does not tell of.
 
-use plimsoll_core::model::{Aspect, Change, ChangeKind, FileType, Gap, RootPath};
+use plimsoll_core::model::{Aspect, Change, ChangeKind, FileType, Gap, RootPath, Sides};
 
 use super::members::OPAQUE;
 use super::{Below, Check, LIMITS, bare};
@@ -118,9 +118,9 @@ impl Check<'_> {
             let is_known =
                 self.told.contains(&path) || is_directory && self.is_implied(&path, &object)?;
             if !is_known {
-                let after = Some(Box::new(self.tree.attributes(&object)?));
+                let after = self.tree.attributes(&object)?;
                 self.record(Change {
-                    after,
+                    sides: Sides::new(None, Some(&after)),
                     ..bare(&path, ChangeKind::Added)
                 });
             } else if is_directory {
@@ -187,7 +187,7 @@ impl Check<'_> {
         } else if !agrees {
             let mut change = bare(path, ChangeKind::Changed);
             change.aspects.insert(Aspect::Xattr);
-            change.xattrs.push(b"trusted.overlay.opaque"[..].into());
+            change.xattrs = Box::new([b"trusted.overlay.opaque"[..].into()]);
             self.record(change);
         }
         Ok(())

@@ -12,9 +12,28 @@ use std::ops::Range;
 pub(super) struct Ahead(BTreeMap<u64, Vec<u8>>);
 
 impl Ahead {
-    /// Adds what lies from an address on.
-    pub(super) fn add(&mut self, address: u64, bytes: &[u8]) {
-        self.0.insert(address, bytes.to_vec());
+    /// Adds what lies from an address on, as far as it lies in a place that is wanted; those are in their
+    /// order. There are `width` bytes for each `unit` of addresses.
+    pub(super) fn add_wanted(
+        &mut self,
+        address: u64,
+        bytes: &[u8],
+        wanted: &[Range<u64>],
+        (unit, width): (u64, usize),
+    ) {
+        let units = (bytes.len() / width) as u64;
+        let end = address.saturating_add(units.saturating_mul(unit));
+        let first = wanted.partition_point(|place| place.end <= address);
+        let wanted = wanted.get(first..).unwrap_or_default();
+        for place in wanted.iter().take_while(|place| place.start < end) {
+            let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+            let from = place.start.saturating_sub(address) / unit;
+            let upto = (place.end.min(end) - address).div_ceil(unit);
+            let part = index(from).saturating_mul(width)..index(upto).saturating_mul(width);
+            if let Some(part) = bytes.get(part) {
+                self.0.insert(address + from * unit, part.to_vec());
+            }
+        }
     }
 
     /// Forgets everything.
@@ -77,14 +96,24 @@ mod tests {
     #[test]
     fn what_was_read_is_found_and_nothing_else() {
         let mut ahead = Ahead::default();
-        ahead.add(100, b"aabbcc");
-        ahead.add(130, b"dd");
-        ahead.add(150, b"eef");
+        let wanted = [100..125, 130..140, 150..500];
+        let mut add = |at, bytes: &[u8]| ahead.add_wanted(at, bytes, &wanted, (10, 2));
+        add(80, b"99AAaabbcc");
+        add(130, b"ddxx");
+        add(150, b"eef");
         let read = |range: Range<u64>| ahead.read(&range, (10, 2));
         assert_eq!(read(100..110).unwrap(), b"aa");
         assert_eq!(read(110..140).unwrap(), b"bbccdd");
         assert_eq!(read(150..160).unwrap(), b"ee");
-        for missing in [90..110, 130..150, 140..150, 150..170, 500..510] {
+        for missing in [
+            90..110,
+            90..100,
+            140..150,
+            130..150,
+            140..150,
+            150..170,
+            500..510,
+        ] {
             assert_eq!(read(missing.clone()), None, "{missing:?}");
         }
         ahead.clear();

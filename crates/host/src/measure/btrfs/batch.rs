@@ -2,22 +2,26 @@
 //!
 //! Each would cost a search for the checksums of either side, reads of single blocks, and a search that
 //! shows that the extents are still there. Of many files together the checksums lie in a few places, and
-//! so do the blocks, and the extents of neighbours are found by one search.
+//! so do the blocks; and where nothing in either tree changed since the comparison began, which one search
+//! of each tells, all extents are where they were.
 
 use std::collections::VecDeque;
 
 use super::content::Apart;
-use super::device::Unreadable;
+use super::device::{Unreadable, span};
 use super::extents::{File, Segment, was_still};
 use super::{BtrfsPair, Node};
 use crate::fs::btrfs::Trees;
 use crate::measure::{Content, Settled, Trouble};
 
 /// Files decided at a time.
-const FILES: usize = 256;
+const FILES: usize = 384;
 
-/// Bytes of them that are apart, at most: as much may be read from the device and held.
-const BYTES: u64 = 1 << 20;
+/// Bytes that are read at a time, those between them included, and held.
+const BYTES: u64 = 384 << 10;
+
+/// How much of a file may be apart that waits, in bytes.
+const LONGEST: u64 = 256 << 10;
 
 /// A file that waits, with all ranges that the two sides hold in different places.
 #[derive(Debug)]
@@ -33,7 +37,6 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     waiting: Vec<Waiting>,
-    bytes: u64,
     decided: VecDeque<Settled<Node>>,
     tickets: u64,
 }
@@ -42,7 +45,6 @@ impl Batch {
     /// Takes in a file to be decided later, and returns its ticket.
     fn add(&mut self, (image, container, size): (File, File, u64), apart: Vec<Apart>) -> u64 {
         self.tickets += 1;
-        self.bytes += apart.iter().map(Apart::length).sum::<u64>();
         self.waiting.push(Waiting {
             ticket: self.tickets,
             image,
@@ -62,7 +64,7 @@ impl BtrfsPair<'_> {
         container: File,
         size: u64,
     ) -> Result<Content, Trouble> {
-        match self.comparison().apart(image, container, size, BYTES / 4) {
+        match self.comparison().apart(image, container, size, LONGEST) {
             Ok(Some(apart)) if apart.is_empty() => Ok(Content::Same),
             Ok(Some(apart)) if apart.iter().any(Apart::is_on_disk) => Ok(Content::Pending(
                 self.batch.add((image, container, size), apart),
@@ -86,8 +88,7 @@ impl BtrfsPair<'_> {
     /// be.
     pub(super) fn decided(&mut self, all: bool) -> Option<Settled<Node>> {
         let batch = &self.batch;
-        if batch.decided.is_empty() && (all || batch.waiting.len() >= FILES || batch.bytes >= BYTES)
-        {
+        if batch.decided.is_empty() && (all || batch.waiting.len() >= FILES) {
             self.decide();
         }
         self.batch.decided.pop_front()
@@ -96,11 +97,17 @@ impl BtrfsPair<'_> {
     /// Decides every file that waits.
     fn decide(&mut self) {
         let waiting = std::mem::take(&mut self.batch.waiting);
-        self.batch.bytes = 0;
+        if waiting.is_empty() {
+            return;
+        }
         let mut contents = self.compare_all(&waiting);
         self.devices.forget();
-        // What was found is about these files only if the extents are still theirs.
-        let moved = moved_meanwhile(&mut self.trees, &waiting, &contents);
+        // What was found is about these files only if the extents are still theirs. Both trees are looked at
+        // once more: any change of theirs made a block of a later transaction.
+        let moved = match self.stands_still() {
+            true => Vec::new(),
+            false => moved_meanwhile(&mut self.trees, &waiting, &contents),
+        };
         if !moved.is_empty() {
             self.trees.refresh();
         }
@@ -124,27 +131,63 @@ impl BtrfsPair<'_> {
         }
     }
 
-    /// Compares the contents of all of them, once what that needs was read.
+    /// Whether nothing in either tree changed since the comparison began, and so no extent did.
+    fn stands_still(&mut self) -> bool {
+        let trees = [
+            (self.container, self.start.generation),
+            (self.image, self.image_generation),
+        ];
+        let touched = |(tree, generation)| self.trees.touched_since(tree, generation);
+        trees
+            .map(touched)
+            .iter()
+            .all(|touched| *touched == Ok(false))
+    }
+
+    /// Compares the contents of all of them: by their checksums, then by the bytes of those that these do not
+    /// tell apart, some at a time.
     fn compare_all(&mut self, waiting: &[Waiting]) -> Vec<Result<Content, Unreadable>> {
         let mut comparison = self.comparison();
-        let all: Vec<(&Apart, u64)> = waiting
-            .iter()
-            .flat_map(|file| file.apart.iter().map(|apart| (apart, file.size)))
-            .collect();
-        let places = all.iter().flat_map(|(apart, _)| apart.places()).collect();
+        let all = waiting.iter().flat_map(|file| &file.apart);
         // What cannot be read ahead is read, or told, where it is needed.
-        if comparison.read_checksums_ahead(places).is_ok() {
-            let undecided = all
-                .iter()
-                .filter(|(apart, size)| comparison.must_be_read(apart, *size))
-                .flat_map(|(apart, _)| apart.places())
-                .collect();
-            comparison.read_bytes_ahead(undecided);
+        drop(comparison.read_checksums_ahead(all.flat_map(Apart::places).collect()));
+        let mut unread = Vec::new();
+        let mut contents: Vec<Result<Content, Unreadable>> = Vec::with_capacity(waiting.len());
+        for (at, file) in waiting.iter().enumerate() {
+            let content = comparison.unread(&file.apart, file.size);
+            contents.push(content.map(|content| {
+                content.unwrap_or_else(|| {
+                    unread.push((at, file));
+                    Content::Undecided
+                })
+            }));
         }
-        waiting
-            .iter()
-            .map(|file| comparison.ranges(&file.apart, file.size))
-            .collect()
+        // In the order in which the image's lie on disk: the container's were written in the same, mostly.
+        let place = |file: &Waiting| file.apart.iter().flat_map(Apart::places).next();
+        unread.sort_by_cached_key(|(_, file)| place(file).map(|place| place.start));
+        let mut unread = unread.as_slice();
+        while !unread.is_empty() {
+            let places = |files: &[(usize, &Waiting)]| {
+                let all = files.iter().flat_map(|(_, file)| &file.apart);
+                all.flat_map(Apart::places).collect()
+            };
+            let mut count = 1;
+            while unread
+                .get(..count + 1)
+                .is_some_and(|some| span(places(some)) <= BYTES)
+            {
+                count += 1;
+            }
+            let (some, rest) = unread.split_at(count);
+            unread = rest;
+            comparison.read_bytes_ahead(places(some));
+            for &(at, file) in some {
+                if let Some(content) = contents.get_mut(at) {
+                    *content = comparison.ranges(&file.apart, file.size);
+                }
+            }
+        }
+        contents
     }
 }
 

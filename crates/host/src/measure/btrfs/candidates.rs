@@ -1,8 +1,9 @@
 //! Which inodes may differ, and by which names they are reached.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::{Bound, ControlFlow};
+use std::collections::HashSet;
+use std::ops::ControlFlow;
 
+use super::leads::Leads;
 use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, INODE_ITEM, Inode};
 use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::measure::Trouble;
@@ -11,7 +12,7 @@ use crate::measure::Trouble;
 const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;
 
 /// Inodes that were written anew which are held at a time, until it is known which of them differ.
-const TOUCHED_MAX: usize = 8192;
+const TOUCHED_MAX: usize = 2048;
 
 /// The inodes of the image that may differ in the container, and the names that lead to them.
 ///
@@ -21,9 +22,10 @@ const TOUCHED_MAX: usize = 8192;
 /// that directory's entries finds them. By induction the same holds of that directory.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
-    inodes: HashSet<u64>,
-    /// By directory, the names beneath which there is a candidate.
-    names: HashMap<u64, BTreeSet<Box<[u8]>>>,
+    /// Sorted.
+    inodes: Vec<u64>,
+    /// The names beneath which there is a candidate.
+    leads: Leads,
 }
 
 impl Candidates {
@@ -44,123 +46,125 @@ impl Candidates {
         image: u64,
         base: u64,
     ) -> Result<(Self, Vec<u64>), Trouble> {
-        let mut candidates = Self::default();
+        let mut inodes = HashSet::new();
         let mut from = ROOT_DIRECTORY;
-        while let Some(next) = candidates.add_changed(trees, (container, image), base, from)? {
+        while let Some(next) = add_changed(&mut inodes, trees, (container, image), base, from)? {
             from = next;
         }
-        let mut moved = BTreeSet::new();
+        let mut moved = Vec::new();
         changed_since(trees, image, base, ROOT_DIRECTORY, |change| {
             if !change.new {
-                candidates.inodes.insert(change.inode);
+                inodes.insert(change.inode);
             }
-            moved.insert(change.inode);
+            // Of one inode they come one after the other.
+            if moved.last() != Some(&change.inode) {
+                moved.push(change.inode);
+            }
             ControlFlow::Continue(())
         })?;
-        // In the order in which they lie on disk, the lowest last: it is taken first.
-        let mut inodes: Vec<u64> = candidates.inodes.iter().copied().collect();
-        inodes.sort_unstable_by(|a, b| b.cmp(a));
-        candidates.find_names(trees, image, inodes)?;
+        let mut inodes: Vec<u64> = inodes.into_iter().collect();
+        inodes.sort_unstable();
+        let mut leads = Leads::default();
+        let mut climbed = HashSet::new();
+        // In the order in which they lie on disk.
+        for inode in &inodes {
+            climb(&mut leads, &mut climbed, trees, image, *inode)?;
+        }
         // A nested subvolume is another tree, which no search of this one tells about; and what is one
         // in the image is an empty directory in its snapshot, with the entry unchanged.
         for (dir, name) in trees.nested(image)? {
-            candidates.names.entry(dir).or_default().insert(name);
-            candidates.find_names(trees, image, vec![dir])?;
+            leads.add(dir, &name);
+            climb(&mut leads, &mut climbed, trees, image, dir)?;
         }
-        Ok((candidates, moved.into_iter().collect()))
+        leads.sort();
+        Ok((Self { inodes, leads }, moved))
     }
 
     /// Whether this inode itself may differ.
     pub(super) fn contains(&self, inode: u64) -> bool {
-        self.inodes.contains(&inode)
+        self.inodes.binary_search(&inode).is_ok()
     }
 
     /// Returns the names of this directory that lead to candidates, sorted, those after `last`.
     pub(super) fn names_in(&self, dir: u64, last: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
-        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
-        self.names
-            .get(&dir)
-            .into_iter()
-            .flat_map(move |names| names.range::<[u8], _>((after, Bound::Unbounded)))
-            .map(|name| &**name)
+        self.leads.names_in(dir, last)
     }
 
     /// Whether this name of a directory leads to a candidate.
     pub(super) fn leads(&self, dir: u64, name: &[u8]) -> bool {
-        self.names
-            .get(&dir)
-            .is_some_and(|names| names.contains(name))
+        self.leads.contains(dir, name)
     }
 
     /// Whether nothing in this directory leads to a candidate.
     pub(super) fn none_beneath(&self, dir: u64) -> bool {
-        !self.names.contains_key(&dir)
+        self.leads.names_in(dir, None).next().is_none()
     }
+}
 
-    /// Adds what changed in the container from inode `from` on, and returns where to go on.
-    fn add_changed(
-        &mut self,
-        trees: &mut Trees<'_>,
-        (container, image): (u64, u64),
-        base: u64,
-        from: u64,
-    ) -> Result<Option<u64>, Trouble> {
-        let mut touched: Vec<(u64, Inode)> = Vec::new();
-        let mut next = None;
-        changed_since(trees, container, base, from, |change| {
-            if next.is_none() && touched.len() >= TOUCHED_MAX {
-                next = Some(change.inode);
+/// Adds what changed in the container from inode `from` on, and returns where to go on.
+fn add_changed(
+    inodes: &mut HashSet<u64>,
+    trees: &mut Trees<'_>,
+    (container, image): (u64, u64),
+    base: u64,
+    from: u64,
+) -> Result<Option<u64>, Trouble> {
+    let mut touched: Vec<(u64, Inode)> = Vec::new();
+    let mut next = None;
+    changed_since(trees, container, base, from, |change| {
+        if next.is_none() && touched.len() >= TOUCHED_MAX {
+            next = Some(change.inode);
+        }
+        match change {
+            // What is left belongs to the next round, but for more items of an inode of this one.
+            _ if next.is_some_and(|next| change.inode >= next) => {
+                return ControlFlow::Break(());
             }
-            match change {
-                // What is left belongs to the next round, but for more items of an inode of this one.
-                _ if next.is_some_and(|next| change.inode >= next) => {
-                    return ControlFlow::Break(());
-                }
-                Change { new: true, .. } => {}
-                Change {
-                    item: Some(item),
-                    inode,
-                    ..
-                } => touched.push((inode, item)),
-                // A new extent.
-                Change { inode, .. } => {
-                    self.inodes.insert(inode);
-                }
-            }
-            ControlFlow::Continue(())
-        })?;
-        for (inode, item) in touched {
-            // Known to differ already, or not to be told apart from one that does.
-            if self.inodes.contains(&inode) {
-                continue;
-            }
-            let before = trees.inode(image, inode)?;
-            if !before.is_some_and(|before| item.only_read(&before)) {
-                self.inodes.insert(inode);
+            Change { new: true, .. } => {}
+            Change {
+                item: Some(item),
+                inode,
+                ..
+            } => touched.push((inode, item)),
+            // A new extent.
+            Change { inode, .. } => {
+                inodes.insert(inode);
             }
         }
-        Ok(next)
-    }
-
-    /// Climbs from inodes to the root of a tree and notes the names on the way.
-    fn find_names(
-        &mut self,
-        trees: &mut Trees<'_>,
-        tree: u64,
-        mut todo: Vec<u64>,
-    ) -> Result<(), TreeError> {
-        let mut climbed = HashSet::new();
-        while let Some(inode) = todo.pop() {
-            if inode == ROOT_DIRECTORY || !climbed.insert(inode) {
-                continue;
-            }
-            for (parent, name) in trees.names(tree, inode)? {
-                self.names.entry(parent).or_default().insert(name);
-                todo.push(parent);
-            }
+        ControlFlow::Continue(())
+    })?;
+    for (inode, item) in touched {
+        // Known to differ already, or not to be told apart from one that does.
+        if inodes.contains(&inode) {
+            continue;
         }
-        Ok(())
+        let before = trees.inode(image, inode)?;
+        if !before.is_some_and(|before| item.only_read(&before)) {
+            inodes.insert(inode);
+        }
     }
+    Ok(next)
+}
+
+/// Climbs from an inode to the root of a tree and notes the names on the way.
+fn climb(
+    leads: &mut Leads,
+    climbed: &mut HashSet<u64>,
+    trees: &mut Trees<'_>,
+    tree: u64,
+    inode: u64,
+) -> Result<(), TreeError> {
+    let mut todo = vec![inode];
+    while let Some(inode) = todo.pop() {
+        if inode == ROOT_DIRECTORY || !climbed.insert(inode) {
+            continue;
+        }
+        for (parent, name) in trees.names(tree, inode)? {
+            leads.add(parent, &name);
+            todo.push(parent);
+        }
+    }
+    Ok(())
 }
 
 /// What is newer than a transaction in a tree.

@@ -108,11 +108,13 @@ impl Checksums {
         u64::from(self.info.node_size) / width as u64 * sector
     }
 
-    /// Reads the items that hold the checksums of a range of addresses, and of what is near it.
+    /// Reads the items that hold the checksums of a range of addresses, and keeps those of the places in it
+    /// that are wanted, which are in their order.
     pub(super) fn read_ahead(
         &self,
         trees: &mut Trees<'_>,
         range: Range<u64>,
+        wanted: &[Range<u64>],
         ahead: &mut Ahead,
     ) -> Result<(), TreeError> {
         let (sector, width) = self.measure();
@@ -122,7 +124,7 @@ impl Checksums {
         for before in [span / 256, span] {
             let first = (CSUM_OBJECT, EXTENT_CSUM, range.start.saturating_sub(before));
             trees.each(CSUM_TREE, (first, last), 0, u32::MAX, |item| {
-                ahead.add(item.offset, item.data);
+                ahead.add_wanted(item.offset, item.data, wanted, (sector, width));
                 ControlFlow::Continue(())
             })?;
             let start = range.start - range.start % sector;

@@ -8,6 +8,7 @@ use super::device::{Devices, Unreadable};
 use super::extents::{Extents, File, Segment, is_still};
 use crate::fs::btrfs::Trees;
 use crate::fs::btrfs::decode::{FileExtent, Place};
+use crate::fs::same_bytes;
 use crate::measure::{Confirm, Content, Trouble};
 
 /// Bytes compared at a time.
@@ -151,25 +152,40 @@ impl Comparison<'_, '_> {
         self.devices.read_bytes_ahead(self.trees, places);
     }
 
-    /// Whether a range of files of `size` bytes can be told only by reading it.
-    pub(super) fn must_be_read(&mut self, apart: &Apart, size: u64) -> bool {
-        match self.confirm {
-            Confirm::Always => true,
-            Confirm::Never => false,
-            Confirm::Auto => matches!(self.by_checksums(apart, size), Ok(Content::Undecided)),
+    /// Compares ranges of two files of `size` bytes as far as that takes no reading of their bytes; `None`
+    /// when it takes that.
+    pub(super) fn unread(
+        &mut self,
+        apart: &[Apart],
+        size: u64,
+    ) -> Result<Option<Content>, Unreadable> {
+        let mut content = Some(Content::Same);
+        for apart in apart {
+            match self.range_unread(apart, size)? {
+                Some(Content::Different) => return Ok(Some(Content::Different)),
+                Some(Content::Same) => {}
+                Some(undecided) => content = content.and(Some(undecided)),
+                None => content = None,
+            }
         }
+        Ok(content)
+    }
+
+    fn range_unread(&mut self, apart: &Apart, size: u64) -> Result<Option<Content>, Unreadable> {
+        if self.confirm != Confirm::Always {
+            match self.by_checksums(apart, size)? {
+                Content::Undecided | Content::Pending(_) => {}
+                decided => return Ok(Some(decided)),
+            }
+        }
+        let is_refused = self.confirm == Confirm::Never && apart.is_on_disk();
+        Ok(is_refused.then_some(Content::Undecided))
     }
 
     /// Compares a range that two files of `size` bytes hold in different places.
     fn range(&mut self, apart: &Apart, size: u64) -> Result<Content, Unreadable> {
-        if self.confirm != Confirm::Always {
-            match self.by_checksums(apart, size)? {
-                Content::Undecided | Content::Pending(_) => {}
-                decided => return Ok(decided),
-            }
-        }
-        if self.confirm == Confirm::Never && apart.is_on_disk() {
-            return Ok(Content::Undecided);
+        if let Some(content) = self.range_unread(apart, size)? {
+            return Ok(content);
         }
         let Apart {
             image: a,
@@ -180,11 +196,19 @@ impl Comparison<'_, '_> {
         let (mut at, to) = (*from, *to);
         while at < to {
             let end = to.min(at + PORTION);
+            if let Some(same) = self.ahead(a, b, at..end)? {
+                *self.bytes_read += 2 * (end - at);
+                if !same {
+                    return Ok(Content::Different);
+                }
+                at = end;
+                continue;
+            }
             let read = self
                 .read(a, at, end)
                 .and_then(|a| Ok((a, self.read(b, at, end)?)));
             match read {
-                Ok((a, b)) if a == b => {}
+                Ok((a, b)) if same_bytes(&a, &b) => {}
                 Ok(_) => return Ok(Content::Different),
                 Err(Unreadable::NotSupported) => return self.as_stored(a, b),
                 Err(error) => return Err(error),
@@ -192,6 +216,20 @@ impl Comparison<'_, '_> {
             at = end;
         }
         Ok(Content::Same)
+    }
+
+    /// Whether two plain segments have the same bytes in a range, where those were read ahead.
+    fn ahead(
+        &mut self,
+        a: &Segment,
+        b: &Segment,
+        range: Range<u64>,
+    ) -> Result<Option<bool>, Unreadable> {
+        let (Some(at_a), Some(at_b)) = (address(a, range.start), address(b, range.start)) else {
+            return Ok(None);
+        };
+        let length = range.end - range.start;
+        self.devices.equal_ahead(self.trees, (at_a, at_b), length)
     }
 
     /// Compares the checksums of a range that both files have on disk in the same form.
@@ -264,7 +302,7 @@ impl Comparison<'_, '_> {
         let stored = [at_a, at_b].map(|at| self.devices.logical(self.trees, at, length));
         let [stored_a, stored_b] = stored;
         *self.bytes_read += 2 * length as u64;
-        Ok(if stored_a? == stored_b? {
+        Ok(if same_bytes(&stored_a?, &stored_b?) {
             Content::Same
         } else {
             Content::Undecided

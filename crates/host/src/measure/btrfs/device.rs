@@ -19,10 +19,13 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::ahead::{self, Ahead};
 use super::checksums::Checksums;
+use super::chunks::{Copies, copies_in};
 use super::compression::{MAX_COMPRESSED, decompress};
 use super::extents::Segment;
+use super::window::Window;
 use crate::fs::btrfs::decode::{CHUNK_ITEM, Chunk, FileExtent, Place};
 use crate::fs::btrfs::{TreeError, Trees};
+use crate::fs::same_bytes;
 use crate::measure::Trouble;
 
 /// The tree of chunks, and the object that its items hang on (`BTRFS_FIRST_CHUNK_TREE_OBJECTID`).
@@ -39,9 +42,9 @@ const ALIGNMENT: u64 = 4096;
 const SUMS_MAX: u64 = 64 << 20;
 
 /// Places whose bytes are read at one go: how far apart, since what lies between them is read and held
-/// too, and how long together.
-const BYTES_GAP: u64 = 8 << 10;
-const BYTES_MAX: u64 = 512 << 10;
+/// too, and how long together. One more read costs as much as the bytes of so large a gap.
+const BYTES_GAP: u64 = 64 << 10;
+const BYTES_MAX: u64 = 256 << 10;
 
 /// Why bytes could not be read.
 #[derive(Debug)]
@@ -69,22 +72,13 @@ pub(super) struct Devices {
     checksums: Option<Rc<Checksums>>,
     /// Checksums, and bytes, that were read ahead.
     sums_ahead: Ahead,
-    bytes_ahead: Ahead,
+    bytes_ahead: Window,
     /// The compressed extents last read, and what they hold: parts of one are often asked for in turn.
     decompressed: Vec<(FileExtent, Vec<u8>)>,
 }
 
 /// Compressed extents remembered: those of two files, twice.
 const REMEMBERED: usize = 4;
-
-/// Where a logical address is on disk.
-#[derive(Debug)]
-pub(super) struct Copies {
-    /// Device and offset on it, of each copy.
-    pub(super) at: Vec<(u64, u64)>,
-    /// Bytes that lie there in one piece.
-    pub(super) contiguous: u64,
-}
 
 impl Devices {
     /// No devices, beneath trees in memory.
@@ -127,8 +121,9 @@ impl Devices {
         places: Vec<Range<u64>>,
     ) -> Result<(), Trouble> {
         let checksums = self.checksums(trees)?;
-        for place in ahead::merged(places, checksums.span(), SUMS_MAX) {
-            checksums.read_ahead(trees, place, &mut self.sums_ahead)?;
+        let wanted = ahead::merged(places, 0, u64::MAX);
+        for place in ahead::merged(wanted.clone(), checksums.span(), SUMS_MAX) {
+            checksums.read_ahead(trees, place, &wanted, &mut self.sums_ahead)?;
         }
         Ok(())
     }
@@ -145,33 +140,89 @@ impl Devices {
             let end = place.end.checked_next_multiple_of(sector);
             place.start - place.start % sector..end.unwrap_or(place.end)
         };
-        let places = places.into_iter().map(whole).collect();
-        for place in ahead::merged(places, BYTES_GAP, BYTES_MAX) {
+        let places = places.into_iter().map(whole);
+        // None is longer but on a disk that lies.
+        let places = places.filter(|place| place.end - place.start <= BYTES_MAX + sector);
+        let places = ahead::merged(places.collect(), BYTES_GAP, BYTES_MAX);
+        let blocks = places
+            .iter()
+            .map(|place| place.end - place.start + ALIGNMENT);
+        let Ok(room) = to_usize(blocks.sum()) else {
+            return;
+        };
+        self.bytes_ahead.clear(room);
+        for place in places {
             let mut at = place.start;
             while at < place.end {
                 let Ok(copies) = self.locate(trees, at) else {
                     break;
                 };
-                let portion = copies.contiguous.min(place.end - at);
-                let mut bytes = Vec::new();
-                let read = copies.at.first().is_some_and(|(device, offset)| {
-                    let fd = self.device(trees, *device);
-                    let length = to_usize(portion);
-                    fd.and_then(|fd| read_direct(fd, *offset, length?, &mut bytes))
-                        .is_ok()
-                });
-                if read {
-                    self.bytes_ahead.add(at, &bytes);
+                let end = at + copies.contiguous.min(place.end - at).max(1);
+                if let Some((device, offset)) = copies.at.first()
+                    && let Ok(fd) = opened(&mut self.open, trees, *device)
+                    && self.bytes_ahead.read(fd, *offset, at..end).is_err()
+                {
+                    break;
                 }
-                at += portion.max(1);
+                at = end;
             }
         }
     }
 
-    /// Forgets what was read ahead.
+    /// Whether two ranges of logical addresses hold the same bytes, where those were read ahead and are what
+    /// was written; `None` where that is not so.
+    pub(super) fn equal_ahead(
+        &mut self,
+        trees: &mut Trees<'_>,
+        (a, b): (u64, u64),
+        length: u64,
+    ) -> Result<Option<bool>, Unreadable> {
+        let checksums = self.checksums(trees)?;
+        let sector = checksums.sector();
+        let whole = |at: u64| {
+            let end = at.checked_add(length)?.checked_next_multiple_of(sector)?;
+            Some(at - at % sector..end)
+        };
+        let (Some(range_a), Some(range_b)) = (whole(a), whole(b)) else {
+            return Ok(None);
+        };
+        let are_there =
+            |window: &Window| window.get(&range_a).is_some() && window.get(&range_b).is_some();
+        if !are_there(&self.bytes_ahead) {
+            return Ok(None);
+        }
+        let sums_a = self.sums(trees, range_a.start, range_a.end - range_a.start)?;
+        let sums_b = self.sums(trees, range_b.start, range_b.end - range_b.start)?;
+        let window = &self.bytes_ahead;
+        let (Some(bytes_a), Some(bytes_b)) = (window.get(&range_a), window.get(&range_b)) else {
+            return Ok(None);
+        };
+        let hold = |bytes: &[u8], sums: &Option<Vec<u8>>| {
+            let holds = |sums: &Vec<u8>| checksums.hold(bytes, sums);
+            sums.as_ref().is_none_or(holds)
+        };
+        let same = same_bytes(bytes_a, bytes_b);
+        // What holds for the one holds for the other where neither differs.
+        if !hold(bytes_a, &sums_a) || !(same && sums_a == sums_b || hold(bytes_b, &sums_b)) {
+            return Ok(None);
+        }
+        if same && a % sector == b % sector {
+            return Ok(Some(true));
+        }
+        let part = |at: u64| -> Option<Range<usize>> {
+            let skip = to_usize(at % sector).ok()?;
+            Some(skip..skip.checked_add(to_usize(length).ok()?)?)
+        };
+        let parts = part(a)
+            .and_then(|part| bytes_a.get(part))
+            .zip(part(b).and_then(|part| bytes_b.get(part)));
+        Ok(parts.map(|(part_a, part_b)| same_bytes(part_a, part_b)))
+    }
+
+    /// Forgets the checksums that were read ahead, and the bytes.
     pub(super) fn forget(&mut self) {
         self.sums_ahead.clear();
-        self.bytes_ahead.clear();
+        self.bytes_ahead.clear(0);
     }
 
     /// Returns the bytes of a segment from file offset `from` up to `to`, and how many bytes were read
@@ -256,8 +307,8 @@ impl Devices {
             }
         };
         let range = start..start.saturating_add(whole);
-        if let Some(bytes) = self.bytes_ahead.read(&range, (1, 1))
-            && holds(&bytes, 0)
+        if let Some(bytes) = self.bytes_ahead.get(&range)
+            && holds(bytes, 0)
         {
             return Ok(bytes.get(skip..skip + length).unwrap_or_default().to_vec());
         }
@@ -270,8 +321,7 @@ impl Devices {
             let mut found = false;
             for (device, offset) in copies.at {
                 bytes.truncate(from);
-                let read = self
-                    .device(trees, device)
+                let read = opened(&mut self.open, trees, device)
                     .and_then(|fd| read_direct(fd, offset, portion, &mut bytes));
                 match read {
                     Ok(()) if bytes.get(from..).is_some_and(|bytes| holds(bytes, from)) => {
@@ -324,13 +374,24 @@ impl Devices {
         // Not there at all: it was freed, and its chunk removed.
         find(&self.chunks).unwrap_or(Err(Unreadable::Moved))
     }
+}
 
-    fn device(&mut self, trees: &Trees<'_>, id: u64) -> Result<&OwnedFd, Unreadable> {
-        Ok(match self.open.entry(id) {
-            Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(open_device(trees, id)?),
-        })
-    }
+/// Returns a device, opened when it is first needed.
+fn opened<'o>(
+    open: &'o mut HashMap<u64, OwnedFd>,
+    trees: &Trees<'_>,
+    id: u64,
+) -> Result<&'o OwnedFd, Unreadable> {
+    Ok(match open.entry(id) {
+        Entry::Occupied(open) => open.into_mut(),
+        Entry::Vacant(vacant) => vacant.insert(open_device(trees, id)?),
+    })
+}
+
+/// Returns how many bytes are read to read these places ahead.
+pub(super) fn span(places: Vec<Range<u64>>) -> u64 {
+    let merged = ahead::merged(places, BYTES_GAP, BYTES_MAX);
+    merged.iter().map(|place| place.end - place.start).sum()
 }
 
 /// Whether two compressed extents are one and the same, wherever the parts of it are that a file uses.
@@ -397,44 +458,6 @@ pub(super) fn is_superblock_of(block: &[u8], id: u64, uuid: &[u8; 16]) -> bool {
         && block.get(UUID_AT..UUID_AT + 16) == Some(uuid)
 }
 
-/// Returns where a place in a chunk is (`btrfs_map_block` in `fs/btrfs/volumes.c`); `None` when the
-/// chunk does not reach so far.
-pub(super) fn copies_in(chunk: &Chunk, at: u64) -> Option<Result<Copies, Unreadable>> {
-    const RAID0: u64 = 1 << 3;
-    const RAID10: u64 = 1 << 6;
-    const RAID56: u64 = 1 << 7 | 1 << 8;
-    let left = chunk.length.checked_sub(at).filter(|left| *left > 0)?;
-    if chunk.profile & RAID56 != 0 {
-        return Some(Err(Unreadable::NotSupported));
-    }
-    if chunk.profile & (RAID0 | RAID10) == 0 {
-        // One copy, or several whole ones.
-        let whole = |(device, offset): &(u64, u64)| (*device, offset.saturating_add(at));
-        return Some(Ok(Copies {
-            at: chunk.stripes.iter().map(whole).collect(),
-            contiguous: left,
-        }));
-    }
-    let copies = if chunk.profile & RAID10 != 0 {
-        usize::from(chunk.sub_stripes).max(1)
-    } else {
-        1
-    };
-    let across = (chunk.stripes.len() / copies).max(1) as u64;
-    let stripe_length = chunk.stripe_length.max(1);
-    let (stripe, within) = (at / stripe_length, at % stripe_length);
-    let first = usize::try_from(stripe % across).ok()? * copies;
-    let offset_in = (stripe / across)
-        .saturating_mul(stripe_length)
-        .saturating_add(within);
-    let stripes = chunk.stripes.get(first..first + copies)?;
-    let place = |(device, offset): &(u64, u64)| (*device, offset.saturating_add(offset_in));
-    Some(Ok(Copies {
-        at: stripes.iter().map(place).collect(),
-        contiguous: left.min(stripe_length - within),
-    }))
-}
-
 /// Reads past the page cache of the device, which the file system does not keep up to date.
 fn read_direct(
     fd: &OwnedFd,
@@ -472,71 +495,4 @@ fn padded(bytes: &[u8], from: usize, length: usize) -> Vec<u8> {
 
 fn to_usize(n: u64) -> Result<usize, Unreadable> {
     usize::try_from(n).map_err(|_| Unreadable::NotSupported)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chunk(profile: u64, stripes: u64, sub_stripes: u16) -> Chunk {
-        Chunk {
-            length: 1 << 30,
-            stripe_length: 64 << 10,
-            profile,
-            sub_stripes,
-            stripes: (0..stripes).map(|n| (n + 1, (n + 1) << 40)).collect(),
-        }
-    }
-
-    #[test]
-    fn places_in_each_profile() {
-        const KIB: u64 = 1 << 10;
-        let places = |profile: u64, stripes: u64, sub_stripes: u16, at: u64| {
-            let copies = copies_in(&chunk(profile, stripes, sub_stripes), at);
-            copies.map(|copies| {
-                copies.map(|copies| {
-                    let device = |(device, offset): (u64, u64)| (device, offset - (device << 40));
-                    (
-                        copies.at.into_iter().map(device).collect::<Vec<_>>(),
-                        copies.contiguous,
-                    )
-                })
-            })
-        };
-        let place = |profile, stripes, sub_stripes, at| {
-            places(profile, stripes, sub_stripes, at).unwrap().unwrap()
-        };
-        let left = (1 << 30) - 100 * KIB;
-        assert_eq!(place(0, 1, 1, 100 * KIB), (vec![(1, 100 * KIB)], left));
-        let three = vec![(1, 100 * KIB), (2, 100 * KIB), (3, 100 * KIB)];
-        assert_eq!(place(1 << 9, 3, 1, 100 * KIB), (three, left));
-        // Second stripe of two devices: 36 KiB into the first row of the second device.
-        assert_eq!(
-            place(1 << 3, 2, 1, 100 * KIB),
-            (vec![(2, 36 * KIB)], 28 * KIB)
-        );
-        assert_eq!(
-            place(1 << 3, 2, 1, 164 * KIB),
-            (vec![(1, 100 * KIB)], 28 * KIB)
-        );
-        let mirrored = vec![(3, 36 * KIB), (4, 36 * KIB)];
-        assert_eq!(place(1 << 6, 4, 2, 100 * KIB), (mirrored, 28 * KIB));
-        assert!(matches!(
-            places(1 << 7, 3, 1, 0),
-            Some(Err(Unreadable::NotSupported))
-        ));
-        assert!(places(0, 1, 1, 1 << 30).is_none());
-        // Whatever a chunk claims, nothing panics.
-        assert!(
-            copies_in(
-                &Chunk {
-                    stripes: vec![],
-                    stripe_length: 0,
-                    ..chunk(1 << 6, 0, 0)
-                },
-                5
-            )
-            .is_none()
-        );
-    }
 }

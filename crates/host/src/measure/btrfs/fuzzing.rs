@@ -13,8 +13,9 @@ use plimsoll_syscall::btrfs::FsInfo;
 
 use super::batch::Batch;
 use super::checksums::Checksums;
+use super::chunks::copies_in;
 use super::compression::{MAX_COMPRESSED, decompress};
-use super::device::{Devices, Unreadable, copies_in, is_superblock_of};
+use super::device::{Devices, Unreadable, is_superblock_of};
 use super::extents::{Extents, Segment};
 use super::open::Sides;
 use super::steady::Start;
@@ -448,7 +449,7 @@ fn sound(outcome: &Outcome) {
         let path = change.path.as_bytes();
         assert_eq!(RootPath::parse(path).as_ref(), Ok(&change.path));
         if let Some(from) = &change.renamed_from {
-            assert_eq!(RootPath::parse(from.as_bytes()).as_ref(), Ok(from));
+            assert_eq!(RootPath::parse(from.as_bytes()).as_ref(), Ok(&**from));
         }
         assert!(change.xattrs.is_sorted());
     }

@@ -13,6 +13,7 @@ mod ahead;
 mod batch;
 mod candidates;
 mod checksums;
+mod chunks;
 mod compression;
 mod content;
 mod device;
@@ -20,14 +21,17 @@ mod entry;
 mod extents;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod leads;
 mod names;
 mod open;
 mod reference;
 mod shared;
 mod steady;
+mod window;
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use plimsoll_core::model::{Attributes, Bytes, Device, DiffId, FileType, RootPath, Timestamp};
 
@@ -60,8 +64,6 @@ pub struct BtrfsPair<'s> {
     /// Files whose content is looked at later.
     batch: Batch,
     image: u64,
-    /// Last transaction that changed the image's tree.
-    image_generation: u64,
     container: u64,
     /// The subvolume whose nested ones are the container's, when a snapshot of it is looked at.
     nesting: u64,
@@ -75,6 +77,8 @@ pub struct BtrfsPair<'s> {
     moved: Vec<u64>,
     /// The container's tree when the comparison began.
     start: Start,
+    /// The last transaction that had changed the image's tree by then.
+    image_generation: u64,
     /// Inodes that the container made, in the place of one that the image has.
     replaced: HashSet<u64>,
     /// The last entry of the image that was looked up: directory, name and where it leads.
@@ -345,7 +349,7 @@ impl Pair for BtrfsPair<'_> {
         )
     }
 
-    fn origin(&self, _: &Node) -> Option<DiffId> {
+    fn origin(&mut self, _: &Node) -> Option<Arc<DiffId>> {
         None
     }
 

@@ -28,7 +28,7 @@ const MOVED_MAX: usize = 100_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start {
     /// Last transaction that changed the tree, once what was pending was written out.
-    generation: u64,
+    pub(super) generation: u64,
     /// When the flush began, if it wrote out something of this tree: an inode that was written to during
     /// the flush may have content that is not in the tree yet.
     flushed: Option<Timestamp>,
@@ -103,11 +103,7 @@ impl BtrfsPair<'_> {
         let everything = ((0, 0, 0), (u64::MAX, u8::MAX, u64::MAX));
         // An operation that is under way has written a block already, but perhaps not yet the inodes that
         // it changes: a commit waits for it.
-        let mut touched = false;
-        self.trees.each(tree, everything, generation + 1, 1, |_| {
-            touched = true;
-            ControlFlow::Break(())
-        })?;
+        let touched = self.trees.touched_since(tree, generation)?;
         let mut found = Moved::default();
         self.trees.refresh();
         if touched {

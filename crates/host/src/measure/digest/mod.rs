@@ -12,6 +12,7 @@ mod pool;
 pub mod stored;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use plimsoll_core::model::{Algorithm, Attributes, Bytes, DiffId, RootPath};
 
@@ -131,7 +132,7 @@ impl<P: Readable> Pair for DigestPair<P> {
         None
     }
 
-    fn origin(&self, image: &P::Node) -> Option<DiffId> {
+    fn origin(&mut self, image: &P::Node) -> Option<Arc<DiffId>> {
         self.trees.origin(image)
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_core::model::{
     Algorithm, Attributes, Bytes, DiffId, Digest, FileType, RootPath, Timestamp, escape,
@@ -362,7 +363,7 @@ impl<P: Readable> Pair for BaselinePair<P> {
         None
     }
 
-    fn origin(&self, _: &Self::Node) -> Option<DiffId> {
+    fn origin(&mut self, _: &Self::Node) -> Option<Arc<DiffId>> {
         None
     }
 

@@ -68,6 +68,8 @@ pub struct OverlayPair<'s> {
     memo: Option<Memo>,
     /// What is known of the image's layers, where other containers are on them too.
     shared: Option<Shared>,
+    /// The layers that something was told to come from.
+    origins: Vec<Arc<DiffId>>,
     entries_read: u64,
     bytes_read: u64,
 }
@@ -172,6 +174,7 @@ impl<'s> OverlayPair<'s> {
             roots: Vec::new(),
             memo: None,
             shared: None,
+            origins: Vec::new(),
             entries_read: 0,
             bytes_read: 0,
         }
@@ -435,12 +438,18 @@ impl Pair for OverlayPair<'_> {
             .flatten()
     }
 
-    fn origin(&self, image: &Node) -> Option<DiffId> {
+    fn origin(&mut self, image: &Node) -> Option<Arc<DiffId>> {
         let layer = match image {
             Node::Dir { parts, .. } => parts.first()?.layer,
             Node::Leaf(leaf) => leaf.layer,
         };
-        self.layers.get(layer)?.diff_id
+        let diff_id = self.layers.get(layer)?.diff_id?;
+        let known = self.origins.iter().find(|origin| ***origin == diff_id);
+        Some(known.cloned().unwrap_or_else(|| {
+            let origin = Arc::new(diff_id);
+            self.origins.push(Arc::clone(&origin));
+            origin
+        }))
     }
 
     fn cost(&self) -> (u64, u64) {
