@@ -32,7 +32,7 @@ x86_64)
     # The source builds with unstable features, which the compiler of a release allows to itself alone.
     export RUSTC_BOOTSTRAP=1 CC_x86_64_unknown_linux_musl=musl-gcc
     export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=musl-gcc
-    export RUSTFLAGS="$RUSTFLAGS -C link-self-contained=no -L native=$unwind"
+    export RUSTFLAGS="$RUSTFLAGS -C relocation-model=static -C link-self-contained=no -L native=$unwind"
     exec "$cargo" "$what" -Z build-std=std,panic_abort --target x86_64-unknown-linux-musl \
         --target-dir target/musl "$@"
     ;;

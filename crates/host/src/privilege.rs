@@ -39,9 +39,9 @@ pub fn missing() -> Vec<Gap> {
     gaps
 }
 
-/// Whether this process is in the initial user namespace: the only one whose map is the identity
-/// over all 2^32 - 1 ids.
+/// Whether this process is in the initial user namespace: the kernel gives that one a number of its own
+/// (`PROC_USER_INIT_INO` in `include/linux/proc_ns.h`).
 fn in_initial_user_namespace() -> bool {
-    crate::fs::read_small("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+    const INITIAL: u64 = 0xefff_fffd;
+    rustix::fs::stat("/proc/self/ns/user").is_ok_and(|namespace| namespace.st_ino == INITIAL)
 }

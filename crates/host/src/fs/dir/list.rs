@@ -1,6 +1,5 @@
 //! The names in a directory, in bounded portions.
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{MutexGuard, PoisonError};
 
@@ -28,6 +27,7 @@ impl Dir {
             fd: self.fd.as_fd(),
             image,
             offset,
+            portion: Vec::new(),
             _alone: was_read,
         })
     }
@@ -39,6 +39,8 @@ pub struct DirReader<'a> {
     fd: BorrowedFd<'a>,
     image: Option<&'a erofs::Directory>,
     offset: u64,
+    /// Room for a portion. Not on the stack, where every page of it would be touched for a few names.
+    portion: Vec<u8>,
     _alone: MutexGuard<'a, bool>,
 }
 
@@ -58,8 +60,8 @@ impl DirReader<'_> {
             self.offset += given;
             return Ok(given > 0);
         }
-        let mut buffer = [MaybeUninit::<u8>::uninit(); Self::PORTION];
-        let mut entries = RawDir::new(self.fd, &mut buffer);
+        self.portion.reserve(Self::PORTION);
+        let mut entries = RawDir::new(self.fd, self.portion.spare_capacity_mut());
         let mut any = false;
         while let Some(entry) = entries.next() {
             let entry = entry?;
