@@ -152,6 +152,13 @@ pub(crate) const TOOLS: &[About] = &[
         "is told which files to read",
     ),
     about(
+        "start",
+        "plimsoll --version",
+        "floor: `plimsoll --version`, the start alone",
+        Role::Floor,
+        "answers nothing",
+    ),
+    about(
         "get-bare",
         "one GET, bare",
         "floor: one GET over the daemon's socket",

@@ -31,6 +31,8 @@ pub(crate) fn tasks(
 ) -> Vec<Task> {
     let docker = &runtimes.docker;
     let check = |more: &[&str]| plimsoll(program, docker, &container.name, more);
+    let mut start = Command::new(program);
+    start.arg("--version");
     let mut tasks = vec![
         Task::new("plimsoll", check(&[]))
             .told(told::plimsoll)
@@ -41,6 +43,7 @@ pub(crate) fn tasks(
         Task::new("plimsoll-socket", by_socket(program, docker, container))
             .told(told::plimsoll)
             .exits(1),
+        Task::new("start", start),
         Task::new("get-bare", get_bare(stand, docker, container)),
         Task::new("get-curl", get_curl(docker, container)),
     ];

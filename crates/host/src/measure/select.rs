@@ -165,6 +165,9 @@ impl Run<'_> {
                 scope,
                 confirm,
             )?);
+            if self.options.jobs.is_none_or(|jobs| jobs.get() > 1) {
+                pair.with_thread();
+            }
             let look = self.run(pair);
             let mut moved = pair.moved()?;
             still = moved.is_empty();

@@ -6,10 +6,12 @@
 //! of each tells, all extents are where they were.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::content::Apart;
-use super::device::{Unreadable, span};
+use super::device::Unreadable;
 use super::extents::{File, Segment, was_still};
+use super::reading::span;
 use super::{BtrfsPair, Node};
 use crate::fs::btrfs::Trees;
 use crate::measure::{Content, Settled, Trouble};
@@ -18,7 +20,10 @@ use crate::measure::{Content, Settled, Trouble};
 const FILES: usize = 384;
 
 /// Bytes that are read at a time, those between them included, and held.
-const BYTES: u64 = 384 << 10;
+const BYTES: u64 = 256 << 10;
+
+/// From how many such portions on the next one is read by a thread while one is compared.
+const WINDOWS: usize = 8;
 
 /// How much of a file may be apart that waits, in bytes.
 const LONGEST: u64 = 256 << 10;
@@ -165,23 +170,13 @@ impl BtrfsPair<'_> {
         // In the order in which the image's lie on disk: the container's were written in the same, mostly.
         let place = |file: &Waiting| file.apart.iter().flat_map(Apart::places).next();
         unread.sort_by_cached_key(|(_, file)| place(file).map(|place| place.start));
-        let mut unread = unread.as_slice();
-        while !unread.is_empty() {
-            let places = |files: &[(usize, &Waiting)]| {
-                let all = files.iter().flat_map(|(_, file)| &file.apart);
-                all.flat_map(Apart::places).collect()
-            };
-            let mut count = 1;
-            while unread
-                .get(..count + 1)
-                .is_some_and(|some| span(places(some)) <= BYTES)
-            {
-                count += 1;
-            }
-            let (some, rest) = unread.split_at(count);
-            unread = rest;
-            comparison.read_bytes_ahead(places(some));
-            for &(at, file) in some {
+        let windows = windows(&unread);
+        // The start of a thread costs as much as reading a few of them.
+        let by_thread = windows.len() >= WINDOWS && comparison.may_have_thread();
+        for (n, some) in windows.iter().enumerate() {
+            let next = windows.get(n + 1).filter(|_| by_thread);
+            comparison.read_bytes_ahead(places(some), next.map(|next| places(next)));
+            for &(at, file) in *some {
                 if let Some(content) = contents.get_mut(at) {
                     *content = comparison.ranges(&file.apart, file.size);
                 }
@@ -189,6 +184,30 @@ impl BtrfsPair<'_> {
         }
         contents
     }
+}
+
+/// Splits files into those whose bytes are read and held together.
+fn windows<'f, 'w>(mut files: &'f [(usize, &'w Waiting)]) -> Vec<&'f [(usize, &'w Waiting)]> {
+    let mut windows = Vec::new();
+    while !files.is_empty() {
+        let mut count = 1;
+        while files
+            .get(..count + 1)
+            .is_some_and(|some| span(places(some)) <= BYTES)
+        {
+            count += 1;
+        }
+        let (some, rest) = files.split_at(count);
+        windows.push(some);
+        files = rest;
+    }
+    windows
+}
+
+/// Returns where the bytes lie that are to be compared.
+fn places(files: &[(usize, &Waiting)]) -> Vec<Range<u64>> {
+    let all = files.iter().flat_map(|(_, file)| &file.apart);
+    all.flat_map(Apart::places).collect()
 }
 
 /// Returns which of the files that were compared have an extent no more that they had.

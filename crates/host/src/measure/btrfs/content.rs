@@ -147,9 +147,18 @@ impl Comparison<'_, '_> {
         self.devices.read_checksums_ahead(self.trees, places)
     }
 
-    /// Reads the bytes that lie there, to be asked for until they are forgotten.
-    pub(super) fn read_bytes_ahead(&mut self, places: Vec<Range<u64>>) {
-        self.devices.read_bytes_ahead(self.trees, places);
+    /// Whether a thread may read ahead.
+    pub(super) fn may_have_thread(&self) -> bool {
+        self.devices.reading.may_have_thread
+    }
+
+    /// Reads the bytes that lie there, to be asked for until the `next` ones are, which are read meanwhile.
+    pub(super) fn read_bytes_ahead(
+        &mut self,
+        places: Vec<Range<u64>>,
+        next: Option<Vec<Range<u64>>>,
+    ) {
+        self.devices.read_bytes_ahead(self.trees, places, next);
     }
 
     /// Compares ranges of two files of `size` bytes as far as that takes no reading of their bytes; `None`

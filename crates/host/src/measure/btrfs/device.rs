@@ -13,6 +13,7 @@ use std::ops::{ControlFlow, Range};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_syscall::btrfs::device_info;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -22,6 +23,7 @@ use super::checksums::Checksums;
 use super::chunks::{Copies, copies_in};
 use super::compression::{MAX_COMPRESSED, decompress};
 use super::extents::Segment;
+use super::reading::Reading;
 use super::window::Window;
 use crate::fs::btrfs::decode::{CHUNK_ITEM, Chunk, FileExtent, Place};
 use crate::fs::btrfs::{TreeError, Trees};
@@ -36,15 +38,10 @@ const CHUNK_OBJECT: u64 = 256;
 const STRIPE_TREE: u64 = 12;
 
 /// Alignment that direct reads need on every device in use.
-const ALIGNMENT: u64 = 4096;
+pub(super) const ALIGNMENT: u64 = 4096;
 
 /// How long places are together whose checksums are read at one go.
 const SUMS_MAX: u64 = 64 << 20;
-
-/// Places whose bytes are read at one go: how far apart, since what lies between them is read and held
-/// too, and how long together. One more read costs as much as the bytes of so large a gap.
-const BYTES_GAP: u64 = 64 << 10;
-const BYTES_MAX: u64 = 256 << 10;
 
 /// Why bytes could not be read.
 #[derive(Debug)]
@@ -68,11 +65,11 @@ impl<T: Into<Trouble>> From<T> for Unreadable {
 pub(super) struct Devices {
     /// Chunks by the logical address at which they begin.
     chunks: Vec<(u64, Chunk)>,
-    open: HashMap<u64, OwnedFd>,
+    pub(super) open: HashMap<u64, Arc<OwnedFd>>,
     checksums: Option<Rc<Checksums>>,
-    /// Checksums, and bytes, that were read ahead.
+    /// Checksums that were read ahead.
     sums_ahead: Ahead,
-    bytes_ahead: Window,
+    pub(super) reading: Reading,
     /// The compressed extents last read, and what they hold: parts of one are often asked for in turn.
     decompressed: Vec<(FileExtent, Vec<u8>)>,
 }
@@ -128,47 +125,6 @@ impl Devices {
         Ok(())
     }
 
-    /// Reads the bytes of many places at one go. What cannot be read so is left to who needs it, and so
-    /// is whether it is what was written.
-    pub(super) fn read_bytes_ahead(&mut self, trees: &mut Trees<'_>, places: Vec<Range<u64>>) {
-        let Ok(checksums) = self.checksums(trees) else {
-            return;
-        };
-        // Whole sectors, as they are held against their checksums.
-        let sector = checksums.sector();
-        let whole = |place: Range<u64>| {
-            let end = place.end.checked_next_multiple_of(sector);
-            place.start - place.start % sector..end.unwrap_or(place.end)
-        };
-        let places = places.into_iter().map(whole);
-        // None is longer but on a disk that lies.
-        let places = places.filter(|place| place.end - place.start <= BYTES_MAX + sector);
-        let places = ahead::merged(places.collect(), BYTES_GAP, BYTES_MAX);
-        let blocks = places
-            .iter()
-            .map(|place| place.end - place.start + ALIGNMENT);
-        let Ok(room) = to_usize(blocks.sum()) else {
-            return;
-        };
-        self.bytes_ahead.clear(room);
-        for place in places {
-            let mut at = place.start;
-            while at < place.end {
-                let Ok(copies) = self.locate(trees, at) else {
-                    break;
-                };
-                let end = at + copies.contiguous.min(place.end - at).max(1);
-                if let Some((device, offset)) = copies.at.first()
-                    && let Ok(fd) = opened(&mut self.open, trees, *device)
-                    && self.bytes_ahead.read(fd, *offset, at..end).is_err()
-                {
-                    break;
-                }
-                at = end;
-            }
-        }
-    }
-
     /// Whether two ranges of logical addresses hold the same bytes, where those were read ahead and are what
     /// was written; `None` where that is not so.
     pub(super) fn equal_ahead(
@@ -188,12 +144,12 @@ impl Devices {
         };
         let are_there =
             |window: &Window| window.get(&range_a).is_some() && window.get(&range_b).is_some();
-        if !are_there(&self.bytes_ahead) {
+        if !are_there(&self.reading.window) {
             return Ok(None);
         }
         let sums_a = self.sums(trees, range_a.start, range_a.end - range_a.start)?;
         let sums_b = self.sums(trees, range_b.start, range_b.end - range_b.start)?;
-        let window = &self.bytes_ahead;
+        let window = &self.reading.window;
         let (Some(bytes_a), Some(bytes_b)) = (window.get(&range_a), window.get(&range_b)) else {
             return Ok(None);
         };
@@ -222,7 +178,7 @@ impl Devices {
     /// Forgets the checksums that were read ahead, and the bytes.
     pub(super) fn forget(&mut self) {
         self.sums_ahead.clear();
-        self.bytes_ahead.clear(0);
+        self.forget_bytes();
     }
 
     /// Returns the bytes of a segment from file offset `from` up to `to`, and how many bytes were read
@@ -307,7 +263,7 @@ impl Devices {
             }
         };
         let range = start..start.saturating_add(whole);
-        if let Some(bytes) = self.bytes_ahead.get(&range)
+        if let Some(bytes) = self.reading.window.get(&range)
             && holds(bytes, 0)
         {
             return Ok(bytes.get(skip..skip + length).unwrap_or_default().to_vec());
@@ -342,7 +298,11 @@ impl Devices {
     }
 
     /// Returns where a logical address is.
-    fn locate(&mut self, trees: &mut Trees<'_>, address: u64) -> Result<Copies, Unreadable> {
+    pub(super) fn locate(
+        &mut self,
+        trees: &mut Trees<'_>,
+        address: u64,
+    ) -> Result<Copies, Unreadable> {
         let find = |chunks: &[(u64, Chunk)]| {
             let after = chunks.partition_point(|(start, _)| *start <= address);
             let (start, chunk) = chunks.get(after.checked_sub(1)?)?;
@@ -377,21 +337,15 @@ impl Devices {
 }
 
 /// Returns a device, opened when it is first needed.
-fn opened<'o>(
-    open: &'o mut HashMap<u64, OwnedFd>,
+pub(super) fn opened<'o>(
+    open: &'o mut HashMap<u64, Arc<OwnedFd>>,
     trees: &Trees<'_>,
     id: u64,
-) -> Result<&'o OwnedFd, Unreadable> {
+) -> Result<&'o Arc<OwnedFd>, Unreadable> {
     Ok(match open.entry(id) {
         Entry::Occupied(open) => open.into_mut(),
-        Entry::Vacant(vacant) => vacant.insert(open_device(trees, id)?),
+        Entry::Vacant(vacant) => vacant.insert(Arc::new(open_device(trees, id)?)),
     })
-}
-
-/// Returns how many bytes are read to read these places ahead.
-pub(super) fn span(places: Vec<Range<u64>>) -> u64 {
-    let merged = ahead::merged(places, BYTES_GAP, BYTES_MAX);
-    merged.iter().map(|place| place.end - place.start).sum()
 }
 
 /// Whether two compressed extents are one and the same, wherever the parts of it are that a file uses.
@@ -493,6 +447,6 @@ fn padded(bytes: &[u8], from: usize, length: usize) -> Vec<u8> {
     out
 }
 
-fn to_usize(n: u64) -> Result<usize, Unreadable> {
+pub(super) fn to_usize(n: u64) -> Result<usize, Unreadable> {
     usize::try_from(n).map_err(|_| Unreadable::NotSupported)
 }

@@ -24,6 +24,7 @@ pub(crate) mod fuzzing;
 mod leads;
 mod names;
 mod open;
+mod reading;
 mod reference;
 mod shared;
 mod steady;

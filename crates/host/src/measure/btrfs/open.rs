@@ -99,6 +99,11 @@ impl<'s> BtrfsPair<'s> {
         Self::over(trees, start, sides, scope, confirm, known)
     }
 
+    /// Lets a thread read what is compared next, where there is much of it.
+    pub fn with_thread(&mut self) {
+        self.devices.reading.may_have_thread = true;
+    }
+
     /// Keeps what it read of the image's tree for others that are compared with that.
     pub fn share(mut self, anchor: &Arc<Dir>, trees_of_images: &ImageTrees) {
         if let Some(still) = self.trees.take_still() {
