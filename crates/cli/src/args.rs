@@ -395,7 +395,7 @@ pub(crate) struct Comparison {
     /// Hold the container still meanwhile (writes: a snapshot, or a frozen cgroup)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", env = "PLIMSOLL_ATOMIC", hide_env = true, hide_possible_values = true, help_heading = "How it is compared")]
     pub(crate) atomic: Option<bool>,
-    /// Threads that read contents [default: one a processor]
+    /// Threads that compare containers and read contents [default: one a processor]
     #[arg(long, value_name = "N", value_parser = jobs(), env = "PLIMSOLL_JOBS", hide_env = true, help_heading = "How it is compared")]
     pub(crate) jobs: Option<u32>,
     /// The rules that changes are judged by (YAML)
