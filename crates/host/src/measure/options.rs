@@ -19,7 +19,7 @@ pub struct Options {
     /// Hold the container still while it is looked at. This writes: a read-only snapshot on Btrfs,
     /// a frozen cgroup on overlay.
     pub atomic: bool,
-    /// Threads that read contents; as many as there are processors for when absent.
+    /// Threads that compare containers and read contents; as many as there are processors for when absent.
     pub jobs: Option<NonZero<usize>>,
     /// List everything beneath a deleted directory.
     pub expand: bool,
