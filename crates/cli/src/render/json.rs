@@ -1,11 +1,14 @@
 //! One JSON document: version 1 of the report.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use plimsoll_core::Summary;
 use plimsoll_core::report::v1;
 
 use super::Run;
+
+/// Bytes that are gathered before they are handed on.
+const GATHERED: usize = 16 << 10;
 
 /// Collects containers for one document.
 #[derive(Debug)]
@@ -42,7 +45,10 @@ impl Json {
             gaps,
             summary,
         };
-        serde_json::to_writer_pretty(&mut *out, &report)?;
-        writeln!(out)
+        // A document is written in bits of a few bytes: gathered here, where none of them is a call.
+        let mut gathered = BufWriter::with_capacity(GATHERED, out);
+        serde_json::to_writer_pretty(&mut gathered, &report)?;
+        gathered.write_all(b"\n")?;
+        gathered.flush()
     }
 }
