@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anstream::AutoStream;
+use anstream::{AutoStream, ColorChoice};
 use tempfile::NamedTempFile;
 
 use crate::error::CliError;
@@ -20,16 +20,34 @@ pub(crate) enum Output {
 }
 
 impl Output {
-    /// Opens `path`, or standard output.
+    /// Opens `path`, or standard output, for people.
     ///
     /// # Errors
     /// [`CliError`] when it cannot be made.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, CliError> {
-        let Some(path) = path else {
-            return Ok(Self::Stdout(BufWriter::new(AutoStream::auto(
-                io::stdout().lock(),
-            ))));
-        };
+        path.map_or_else(
+            || Ok(Self::stdout(AutoStream::choice(&io::stdout()))),
+            Self::open_file,
+        )
+    }
+
+    /// Opens `path`, or standard output, for programs: what is written has no colour, and is not searched
+    /// for any that would have to be taken out.
+    ///
+    /// # Errors
+    /// [`CliError`] when it cannot be made.
+    pub(crate) fn open_plain(path: Option<&Path>) -> Result<Self, CliError> {
+        path.map_or_else(
+            || Ok(Self::stdout(ColorChoice::AlwaysAnsi)),
+            Self::open_file,
+        )
+    }
+
+    fn stdout(colour: ColorChoice) -> Self {
+        Self::Stdout(BufWriter::new(AutoStream::new(io::stdout().lock(), colour)))
+    }
+
+    fn open_file(path: &Path) -> Result<Self, CliError> {
         let failed = |error: io::Error| CliError::file("cannot write", path, &error);
         if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
             let file = File::options().write(true).open(path).map_err(failed)?;

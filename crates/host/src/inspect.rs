@@ -11,6 +11,7 @@ use plimsoll_core::model::{
 pub use crate::measure::Options;
 use crate::measure::{Compared, Comparisons, REFERENCE, view};
 use crate::privilege;
+use crate::proc::mounts::Mounts;
 pub use crate::runtimes::find::{FindError as InspectError, Sources, Target};
 use crate::runtimes::{Located, Runtime, find};
 use crate::seal::Prover;
@@ -98,6 +99,7 @@ struct Found {
     /// To tell which one it is, should no measurement come back.
     container: Container,
     mounts: Vec<ExpectedMount>,
+    seen: Option<Mounts>,
     gaps: Vec<Gap>,
 }
 
@@ -109,6 +111,7 @@ impl Run<'_> {
             Ok(Located {
                 stack,
                 mounts,
+                seen,
                 gaps,
             }) => {
                 let found = Found {
@@ -117,6 +120,7 @@ impl Run<'_> {
                         ..Container::new(container.id.clone(), container.runtime)
                     },
                     mounts,
+                    seen,
                     gaps,
                 };
                 self.comparisons.submit(container, stack);
@@ -171,7 +175,12 @@ impl Run<'_> {
         // Of a container that no runtime tells nothing says what should be mounted in it, and who
         // is in it.
         if measurement.container.runtime.has_records() {
-            view::look(&mut measurement, &found.mounts, self.paths, &self.host);
+            let known = view::Known {
+                expected: &found.mounts,
+                further: &|container| runtime.further_mounts(container, &stack),
+                seen: found.seen.as_ref(),
+            };
+            view::look(&mut measurement, &known, self.paths, &self.host);
         }
         if !measurement.changes.is_empty() {
             let Measurement {

@@ -54,7 +54,7 @@ pub(crate) fn run(args: BaselineArgs, config: Option<&Path>) -> Result<u8, CliEr
             OverlayPair::plain(&plain, Confirm::Auto)
         }
     };
-    let mut out = Output::open(args.output.as_deref())?;
+    let mut out = Output::open_plain(args.output.as_deref())?;
     let place = args
         .output
         .as_deref()

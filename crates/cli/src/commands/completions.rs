@@ -18,7 +18,7 @@ use crate::output::Output;
 pub(crate) fn completions(shell: Shell) -> Result<u8, CliError> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "plimsoll", &mut text);
-    let mut out = Output::open(None)?;
+    let mut out = Output::open_plain(None)?;
     out.write_all(&text)
         .and_then(|()| out.finish())
         .map_err(|error| CliError::writing(&error))?;

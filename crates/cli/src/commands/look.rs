@@ -101,7 +101,11 @@ impl Look {
 pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
     let now = now();
     tell_lapsed(look, now, *talk);
-    let mut out = Output::open(look.output.as_deref())?;
+    let open = match look.format {
+        Format::Table => Output::open,
+        Format::Json | Format::Ndjson | Format::Docker => Output::open_plain,
+    };
+    let mut out = open(look.output.as_deref())?;
     let run = Run {
         tool: tool(),
         host: v1::Host {

@@ -3,7 +3,7 @@
 //! A runtime makes the target of a mount where the links of the rootfs lead: `-v x:/var/run/x` makes
 //! `/run/x` in an image whose `/var/run` is a link to `/run`.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -57,8 +57,9 @@ pub(in crate::runtimes) fn followed_mounts(
 const KNOWN_MAX: usize = 256;
 const KNOWN_LENGTH: usize = 256;
 
-/// A path, and the directories at it.
-type Beneath = (Vec<u8>, Rc<[Dir]>);
+/// A path, and the directory at it in each layer, opened when it is first asked for: mostly the first one
+/// has what is looked for.
+type Beneath = (Vec<u8>, Rc<[OnceCell<Option<Dir>>]>);
 
 /// The tree that layers make up, and what was asked of it: paths that are followed have much of their
 /// way in common.
@@ -96,10 +97,14 @@ impl<'d> Tree<'d> {
         }
         let found = match parent {
             [] => link_in(self.layers.iter().copied(), name),
-            _ => link_in(
-                self.dirs(path.get(..length).unwrap_or_default()).iter(),
-                name,
-            ),
+            _ => {
+                let parent = path.get(..length).unwrap_or_default();
+                let dirs = self.dirs(parent);
+                let opened = dirs.iter().zip(self.layers).filter_map(|(dir, layer)| {
+                    dir.get_or_init(|| layer.open_beneath(parent).ok()).as_ref()
+                });
+                link_in(opened, name)
+            }
         };
         let mut targets = self.targets.borrow_mut();
         if targets.len() < KNOWN_MAX
@@ -111,15 +116,12 @@ impl<'d> Tree<'d> {
         found
     }
 
-    fn dirs(&self, path: &[u8]) -> Rc<[Dir]> {
+    fn dirs(&self, path: &[u8]) -> Rc<[OnceCell<Option<Dir>>]> {
         let mut last = self.dirs.borrow_mut();
         if let Some((_, dirs)) = last.as_ref().filter(|(known, _)| known == path) {
             return Rc::clone(dirs);
         }
-        let layers = self.layers.iter();
-        let dirs: Rc<[Dir]> = layers
-            .filter_map(|layer| layer.open_beneath(path).ok())
-            .collect();
+        let dirs: Rc<[_]> = self.layers.iter().map(|_| OnceCell::new()).collect();
         *last = Some((path.to_vec(), Rc::clone(&dirs)));
         dirs
     }

@@ -23,6 +23,7 @@ use plimsoll_core::model::{Change, Container, ExpectedMount, Gap, RuntimePath};
 
 use crate::layers::LayerStack;
 use crate::layers::stored::StoredImage;
+use crate::proc::mounts::Mounts;
 
 /// Why a runtime could not be asked, or a container not be located.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +81,8 @@ pub struct Located {
     pub stack: LayerStack,
     /// What runtime and configuration mount over the rootfs of this container while it runs.
     pub mounts: Vec<ExpectedMount>,
+    /// What its first process has mounted, where that was looked at.
+    pub seen: Option<Mounts>,
     /// What could not be seen, or is contradictory, about where they lie.
     pub gaps: Vec<Gap>,
 }
@@ -132,6 +135,13 @@ pub trait Runtime {
     /// # Errors
     /// [`RuntimeError`] when they cannot be found or do not make sense.
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError>;
+
+    /// Returns mounts that the runtime may have made without that a record of the container says so, where
+    /// the links of its image lead. Asked only of a container with a mount that nothing else accounts for.
+    fn further_mounts(&self, container: &Container, stack: &LayerStack) -> Vec<ExpectedMount> {
+        let _ = (container, stack);
+        Vec::new()
+    }
 
     /// Returns the paths that the runtime itself may have made in the writable layer of a container: see
     /// [`Container::runtime_paths`]. Asked only of a container in which something differs: what can be none of

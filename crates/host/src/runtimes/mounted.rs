@@ -2,7 +2,20 @@
 
 use plimsoll_core::model::Gap;
 
+use crate::proc::life;
 use crate::proc::mountinfo::{Mount, subvolume_option};
+use crate::proc::mounts::Mounts;
+
+/// Returns what the first process of a container that runs has mounted.
+pub(in crate::runtimes) fn seen_by(pid: Option<u32>, gaps: &mut Vec<Gap>) -> Option<Mounts> {
+    match life::mounts(pid?) {
+        Ok(mounts) => mounts,
+        Err(why) => {
+            gaps.push(Gap::new("mountinfo", why));
+            None
+        }
+    }
+}
 
 /// The gap for a rootfs of another file system than the storage driver's.
 pub(in crate::runtimes) fn not_the_driver(mounted: &Mount, expected: &str) -> Gap {

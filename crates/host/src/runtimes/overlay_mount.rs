@@ -231,6 +231,7 @@ impl Runtime for OverlayMount {
         Ok(Located {
             stack: LayerStack::Overlay(self.stack()?),
             mounts: Vec::new(),
+            seen: None,
             gaps: Vec::new(),
         })
     }

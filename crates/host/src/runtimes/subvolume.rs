@@ -151,6 +151,7 @@ impl Runtime for Subvolume {
         Ok(Located {
             stack: LayerStack::Btrfs(self.stack()?),
             mounts: Vec::new(),
+            seen: None,
             gaps: Vec::new(),
         })
     }

@@ -12,10 +12,11 @@ mod namespaces;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use plimsoll_core::model::{ExpectedMount, Gap, Measurement, RootPath};
+use plimsoll_core::model::{Container, ExpectedMount, Gap, Measurement, RootPath};
 
 pub use self::host::HostMounts;
 use self::namespaces::Namespaces;
+use crate::proc::mounts::Mounts;
 use crate::proc::{cgroup, life};
 
 /// Mounts and pieces of code that are listed for one container at most.
@@ -29,11 +30,22 @@ const ENTRY: Duration = Duration::from_secs(1);
 /// How often is looked meanwhile.
 const ENTRY_ROUNDS: u32 = 10;
 
-/// Adds what covers or bypasses the rootfs to the measurement of a container that runs. `expected` are
-/// the mounts that runtime and configuration account for. With `only`, the mounts over these paths.
+/// What is known of the mounts of a container before they are looked at.
+pub struct Known<'k> {
+    /// Those that runtime and configuration account for.
+    pub expected: &'k [ExpectedMount],
+    /// Returns those that a runtime makes only when it was told so elsewhere than in its records: asked for
+    /// when there are any that nothing else accounts for.
+    pub further: &'k dyn Fn(&Container) -> Vec<ExpectedMount>,
+    /// What the first process had mounted when it was looked at before.
+    pub seen: Option<&'k Mounts>,
+}
+
+/// Adds what covers or bypasses the rootfs to the measurement of a container that runs. With `only`, the
+/// mounts over these paths.
 pub fn look(
     measurement: &mut Measurement,
-    expected: &[ExpectedMount],
+    known: &Known<'_>,
     only: &[RootPath],
     host: &HostMounts,
 ) {
@@ -52,8 +64,16 @@ pub fn look(
             }
         };
         let mut gaps = Vec::new();
-        let namespaces = Namespaces::read(pid, &members.threads, &mut gaps);
-        let over = mounts::over(&namespaces, expected, host, &mut gaps);
+        let namespaces = Namespaces::read(pid, &members.threads, known.seen, &mut gaps);
+        let mut strange = Vec::new();
+        let mut over = mounts::over(&namespaces, known.expected, host, &mut strange);
+        if over.unaccounted {
+            let mut expected = known.expected.to_vec();
+            expected.extend((known.further)(&measurement.container));
+            strange.clear();
+            over = mounts::over(&namespaces, &expected, host, &mut strange);
+        }
+        gaps.extend(strange);
         let mut found = match only {
             [] => code::look(&members.processes, &measurement.changes, &namespaces, &over),
             _ => code::Found::default(),

@@ -50,11 +50,13 @@ pub(super) struct Over {
     pub(super) of_host: HashSet<u64>,
     /// The numbers of those that are the runtime's, and empty to begin with.
     pub(super) scratch: HashSet<u64>,
+    /// Whether there is any that nobody accounts for, or not as it is.
+    pub(super) unaccounted: bool,
 }
 
 /// Returns every mount that some thread of the container sees, but for that of the rootfs itself.
 pub(super) fn over(
-    namespaces: &Namespaces,
+    namespaces: &Namespaces<'_>,
     expected: &[ExpectedMount],
     host: &HostMounts,
     gaps: &mut Vec<Gap>,
@@ -62,7 +64,7 @@ pub(super) fn over(
     let mut seen = HashSet::new();
     let mut over = Over::default();
     for view in &namespaces.views {
-        for mount in &view.mounts {
+        for mount in view.mounts.iter() {
             if namespaces.is_rootfs(mount) {
                 continue;
             }
@@ -73,7 +75,8 @@ pub(super) fn over(
             match account {
                 Account::Host(MountOrigin::Runtime) => _ = over.of_host.insert(mount.id),
                 Account::For(MountOrigin::Runtime) => _ = over.scratch.insert(mount.id),
-                _ => {}
+                Account::Host(_) | Account::For(_) => {}
+                Account::Other(_) | Account::Nobody => over.unaccounted = true,
             }
             // A namespace begins as a copy of another: the same mounts with other numbers.
             let identity = (

@@ -21,10 +21,10 @@ use crate::layers::{
     BtrfsStack, Held, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
     Subvolume, index,
 };
-use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount};
+use crate::proc::mountinfo::OverlayMount;
+use crate::proc::mounts::Mounts;
 use crate::runtimes::links::{followed, followed_mounts};
-use crate::runtimes::mounted::{not_the_driver, not_the_subvolume};
+use crate::runtimes::mounted::{not_the_driver, not_the_subvolume, seen_by};
 use crate::runtimes::{Located, RuntimeError};
 
 /// A container whose layers are to be found.
@@ -137,7 +137,8 @@ fn overlay(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> 
         |stored: &Stored, diff_id| place.layer(&format!("snapshots/{}/fs", stored.id), diff_id);
     let mut gaps = Vec::new();
     let mut marks = MarkNamespace::Trusted;
-    if let Some(mounted) = mounted(wanted, &mut gaps) {
+    let seen = seen_by(wanted.pid, &mut gaps);
+    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
         // With one layer and nothing to write to there is nothing to mount.
         if mounted.fs_type.as_bytes() == b"overlay" {
             let options = OverlayMount::decode(mounted.super_options.as_bytes());
@@ -149,7 +150,7 @@ fn overlay(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> 
                 gaps.push(contradiction("the upper layer", on, &upper));
             }
         } else if top.kind == Kind::Active && wanted.chain.snapshots.len() > 1 {
-            gaps.push(not_the_driver(&mounted, "overlay"));
+            gaps.push(not_the_driver(mounted, "overlay"));
         }
     }
     let work = format!("snapshots/{}/work", top.id);
@@ -179,6 +180,7 @@ fn overlay(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> 
     Ok(Located {
         stack: LayerStack::Overlay(stack),
         mounts,
+        seen,
         gaps,
     })
 }
@@ -240,8 +242,9 @@ fn btrfs(wanted: &Wanted<'_>, place: Place) -> Result<Located, RuntimeError> {
     let container = find(&anchor, kind, top)?;
     let image = find(&committed, "snapshots", image_top(wanted)?)?;
     let mut gaps = Vec::new();
-    if let Some(mounted) = mounted(wanted, &mut gaps) {
-        gaps.extend(not_the_subvolume(&mounted, container.id));
+    let seen = seen_by(wanted.pid, &mut gaps);
+    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
+        gaps.extend(not_the_subvolume(mounted, container.id));
     }
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
@@ -259,6 +262,7 @@ fn btrfs(wanted: &Wanted<'_>, place: Place) -> Result<Located, RuntimeError> {
             image,
         }),
         mounts,
+        seen,
         gaps,
     })
 }
@@ -276,7 +280,8 @@ fn native(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> {
     let (_, top) = top(wanted)?;
     let tree = format!("snapshots/{}", top.id);
     let mut located = whole_trees(wanted, place, "snapshots")?;
-    if let Some(mounted) = mounted(wanted, &mut located.gaps)
+    located.seen = seen_by(wanted.pid, &mut located.gaps);
+    if let Some(mounted) = located.seen.as_ref().and_then(Mounts::root)
         && !ends_with(mounted.root.as_bytes(), &tree)
     {
         let gap = contradiction("the directory", mounted.root.as_bytes(), &tree);
@@ -315,6 +320,7 @@ fn whole_trees(wanted: &Wanted<'_>, place: &Place, own: &str) -> Result<Located,
     Ok(Located {
         stack: LayerStack::Plain(stack),
         mounts,
+        seen: None,
         gaps: Vec::new(),
     })
 }
@@ -336,17 +342,6 @@ fn image_top<'w>(wanted: &Wanted<'w>) -> Result<&'w Stored, RuntimeError> {
     top.map(|(_, stored)| stored).ok_or_else(|| {
         RuntimeError::Inconsistent("its snapshot lies on no image to compare with".into())
     })
-}
-
-/// Returns what is mounted at the root of the container's first process.
-fn mounted(wanted: &Wanted<'_>, gaps: &mut Vec<Gap>) -> Option<Mount> {
-    match life::root_mount(wanted.pid?) {
-        Ok(mount) => mount,
-        Err(why) => {
-            gaps.push(Gap::new("mountinfo", why));
-            None
-        }
-    }
 }
 
 /// Whether a path ends with these components.

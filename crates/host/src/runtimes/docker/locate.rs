@@ -18,12 +18,12 @@ use crate::layers::{
     BtrfsStack, Held, InjectedTree, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack,
     Subvolume, index,
 };
-use crate::proc::life;
-use crate::proc::mountinfo::{Mount, OverlayMount};
+use crate::proc::mountinfo::OverlayMount;
+use crate::proc::mounts::Mounts;
 use crate::runtimes::Located;
 use crate::runtimes::links::{followed, followed_mounts};
 use crate::runtimes::lower::{self, LayerName, excerpt, last_two, layer_at};
-use crate::runtimes::mounted::{not_the_driver, not_the_subvolume};
+use crate::runtimes::mounted::{not_the_driver, not_the_subvolume, seen_by};
 
 /// A storage driver that keeps its layers in a way that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,8 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     if let Err(why) = links.agree(&recorded_lowers) {
         gaps.push(Gap::new(whole(&lower).as_str(), why));
     }
-    if let Some(mounted) = mounted(wanted, &mut gaps) {
+    let seen = seen_by(wanted.pid, &mut gaps);
+    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
         if mounted.fs_type.as_bytes() == b"overlay" {
             let options = OverlayMount::decode(mounted.super_options.as_bytes());
             let lowers: Vec<&[u8]> = options.lower.iter().map(Vec::as_slice).collect();
@@ -132,7 +133,7 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
                 gaps.push(Gap::new("mountinfo", why));
             }
         } else {
-            gaps.push(not_the_driver(&mounted, "overlay"));
+            gaps.push(not_the_driver(mounted, "overlay"));
         }
     }
     let image = layers
@@ -170,6 +171,7 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     Ok(Located {
         stack: LayerStack::Overlay(stack),
         mounts,
+        seen,
         gaps,
     })
 }
@@ -187,6 +189,25 @@ pub(super) fn led(root: &DataRoot, stack: &LayerStack, made: &[RuntimePath]) -> 
             Some(injected) => followed(made, &[&injected.over_image.image.dir]),
             None => Vec::new(),
         },
+    }
+}
+
+/// Returns mounts that a container may have as the links of the layers beneath the writable one lead them.
+pub(super) fn mounts_led(
+    root: &DataRoot,
+    stack: &LayerStack,
+    mounts: &[ExpectedMount],
+) -> Vec<ExpectedMount> {
+    match stack {
+        LayerStack::Overlay(stack) => followed_mounts(mounts, &beneath(stack)),
+        LayerStack::Btrfs(stack) => {
+            let beneath = stack.injected.as_ref().unwrap_or(&stack.image);
+            match root.open_shown(&beneath.path) {
+                Some(tree) => followed_mounts(mounts, &[&tree]),
+                None => Vec::new(),
+            }
+        }
+        LayerStack::Plain(stack) => followed_mounts(mounts, &[&stack.image.dir]),
     }
 }
 
@@ -337,8 +358,9 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let injected = find(&layers.init)?;
     let image = root.memo.image_at(image, || find(image))?;
     let mut gaps = Vec::new();
-    if let Some(mounted) = mounted(wanted, &mut gaps) {
-        gaps.extend(not_the_subvolume(&mounted, container.id));
+    let seen = seen_by(wanted.pid, &mut gaps);
+    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
+        gaps.extend(not_the_subvolume(mounted, container.id));
     }
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
@@ -356,6 +378,7 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
             image,
         }),
         mounts,
+        seen,
         gaps,
     })
 }
@@ -382,6 +405,7 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     Ok(Located {
         stack: LayerStack::Plain(stack),
         mounts,
+        seen: None,
         gaps: Vec::new(),
     })
 }
@@ -402,15 +426,4 @@ fn top_layer(layers: &MountLayers) -> Result<&LayerName, RecordError> {
         .last()
         .map(|(name, _)| name)
         .ok_or_else(|| RecordError::Broken("its image has no layer to compare with".into()))
-}
-
-/// Returns what is mounted at the root of the container's first process.
-fn mounted(wanted: &Wanted<'_>, gaps: &mut Vec<Gap>) -> Option<Mount> {
-    match life::root_mount(wanted.pid?) {
-        Ok(mount) => mount,
-        Err(why) => {
-            gaps.push(Gap::new("mountinfo", why));
-            None
-        }
-    }
 }

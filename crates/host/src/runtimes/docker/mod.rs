@@ -333,6 +333,17 @@ impl Runtime for Docker {
         Ok(located)
     }
 
+    fn further_mounts(&self, container: &Container, stack: &LayerStack) -> Vec<ExpectedMount> {
+        let id = &container.id;
+        let Ok(root) = self.root_of(id) else {
+            // That it is gone is told where it is looked for once more.
+            return Vec::new();
+        };
+        // Told where its layers were found.
+        let host = root.host_config(id).unwrap_or_default();
+        locate::mounts_led(root, stack, &mounts::init_program(&host))
+    }
+
     fn runtime_paths(
         &self,
         container: &Container,

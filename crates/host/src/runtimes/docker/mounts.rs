@@ -21,7 +21,7 @@ const INIT_PROGRAMS: [&str; 7] = [
     "/usr/local/lib/docker/docker-init",
 ];
 
-/// Returns the mounts that a container is expected to have. Paths in another form than Docker's own
+/// Returns the mounts that a container is expected to have, but for [`init_program`]. Paths in another form than Docker's own
 /// are left out: what is not named here is held against the container.
 pub(super) fn expected(root: &Path, record: &Record, host: &HostConfig) -> Vec<ExpectedMount> {
     let mut mounts = Vec::new();
@@ -37,12 +37,6 @@ pub(super) fn expected(root: &Path, record: &Record, host: &HostConfig) -> Vec<E
     ] {
         let file = ExpectedSource::HostPath(file.as_str().into());
         add(path, MountOrigin::Runtime, file);
-    }
-    if host.init != Some(false) {
-        for program in INIT_PROGRAMS {
-            let program = ExpectedSource::HostPath(program.into());
-            add(INIT_PROGRAM, MountOrigin::Runtime, program);
-        }
     }
     // Swarm's secrets and configurations, which the daemon writes to memory of its own.
     for (base, references) in [("/run/secrets/", &record.secrets), ("/", &record.configs)] {
@@ -71,6 +65,23 @@ pub(super) fn expected(root: &Path, record: &Record, host: &HostConfig) -> Vec<E
         add(path, MountOrigin::Declared, what);
     }
     mounts
+}
+
+/// Returns the mounts of the program that Docker puts before a container's own: the daemon may have been
+/// told so for all of them, of which no record of a container tells.
+pub(super) fn init_program(host: &HostConfig) -> Vec<ExpectedMount> {
+    let (Ok(path), true) = (
+        RootPath::parse(INIT_PROGRAM.as_bytes()),
+        host.init != Some(false),
+    ) else {
+        return Vec::new();
+    };
+    let of = |program: &str| ExpectedMount {
+        path: path.clone(),
+        origin: MountOrigin::Runtime,
+        what: ExpectedSource::HostPath(program.into()),
+    };
+    INIT_PROGRAMS.into_iter().map(of).collect()
 }
 
 fn source(root: &Path, point: &MountPoint) -> ExpectedSource {

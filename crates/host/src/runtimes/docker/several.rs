@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::HashSet;
 
-use plimsoll_core::model::{Change, Container, Gap, RuntimePath};
+use plimsoll_core::model::{Change, Container, ExpectedMount, Gap, RuntimePath};
 
 use super::Docker;
 use super::daemons::{self, Hints};
@@ -235,6 +235,13 @@ impl Runtime for Dockers {
 
     fn locate(&self, container: &Container, plain: bool) -> Result<Located, RuntimeError> {
         self.of(container)?.locate(container, plain)
+    }
+
+    fn further_mounts(&self, container: &Container, stack: &LayerStack) -> Vec<ExpectedMount> {
+        self.of(container).map_or_else(
+            |_| Vec::new(),
+            |docker| docker.further_mounts(container, stack),
+        )
     }
 
     fn runtime_paths(

@@ -17,7 +17,7 @@ use super::disk::DataRoot;
 use super::locate::Driver;
 use super::presence::Presence;
 use super::record::Record;
-use super::{Docker, expected_mounts, injected, state};
+use super::{Docker, expected_mounts, injected, mounts, state};
 use crate::layers::stored::StoredImage;
 use crate::runtimes::containerd::images;
 use crate::runtimes::containerd::locate::{Wanted, locate};
@@ -281,7 +281,13 @@ impl Docker {
             .insert(id.clone(), name);
         let mut gaps = Vec::new();
         let pid = state::known(record, id, self.source.local).pid;
-        let mounts = expected_mounts(root, id, record, pid, &mut gaps);
+        let mut mounts = expected_mounts(root, id, record, pid, &mut gaps);
+        if pid.is_some() {
+            // What cannot be read of it was told.
+            mounts.extend(mounts::init_program(
+                &root.host_config(id).unwrap_or_default(),
+            ));
+        }
         let mut located = locate(&Wanted {
             store,
             chain: &kept.chain,
