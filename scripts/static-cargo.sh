@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/.."
 root=$PWD/target/cross
 sh scripts/debian.sh "$root" amd64 rustc-web libstd-rust-web-dev:amd64 libstd-rust-web-dev:arm64 rust-web-src \
-    gcc-aarch64-linux-gnu libc6-dev-arm64-cross >&2
+    gcc-aarch64-linux-gnu libc6-dev-arm64-cross libllvmlibc-19-dev:amd64 >&2
 
 cargo=$(command -v cargo)
 export LD_LIBRARY_PATH="$root/usr/lib/x86_64-linux-gnu" RUSTC="$root/usr/bin/rustc"
@@ -23,16 +23,25 @@ case $arch in
 x86_64)
     # Rust's library wants an unwinder by the name of LLVM's; GCC's knows the same, but for one function of
     # glibc's, without which it goes by the program headers.
-    unwind=$PWD/target/musl-unwind
-    mkdir -p "$unwind"
-    cp "$(gcc -print-file-name=libgcc_eh.a)" "$unwind/libunwind.a"
+    parts=$PWD/target/musl-parts
+    mkdir -p "$parts"
+    cp "$(gcc -print-file-name=libgcc_eh.a)" "$parts/libunwind.a"
     echo 'int _dl_find_object(void *at, void *found) { (void)at; (void)found; return -1; }' |
-        musl-gcc -O2 -x c -c -o "$unwind/find.o" -
-    ar r "$unwind/libunwind.a" "$unwind/find.o" 2>/dev/null
+        musl-gcc -O2 -x c -c -o "$parts/find.o" -
+    ar r "$parts/libunwind.a" "$parts/find.o" 2>/dev/null
+    # musl copies and compares in loops of single bytes, several times as slow where there are few. LLVM's
+    # functions ask the processor nothing either: they need no more than every x86_64 has.
+    memory=$parts/memory
+    rm -rf "$memory"
+    mkdir "$memory"
+    (cd "$memory" && ar x "$root/usr/lib/llvm-19/lib/libllvmlibc.a" \
+        memcpy.cpp.o memmove.cpp.o memset.cpp.o memcmp.cpp.o bcmp.cpp.o)
+    ld -r -o "$parts/memory.o" "$memory"/*.o
     # The source builds with unstable features, which the compiler of a release allows to itself alone.
     export RUSTC_BOOTSTRAP=1 CC_x86_64_unknown_linux_musl=musl-gcc
     export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=musl-gcc
-    export RUSTFLAGS="$RUSTFLAGS -C relocation-model=static -C link-self-contained=no -L native=$unwind"
+    export RUSTFLAGS="$RUSTFLAGS -C relocation-model=static -C link-self-contained=no -L native=$parts \
+-Z pre-link-arg=$parts/memory.o"
     exec "$cargo" "$what" -Z build-std=std,panic_abort --target x86_64-unknown-linux-musl \
         --target-dir target/musl "$@"
     ;;
