@@ -88,6 +88,9 @@ impl Mounts {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command};
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -105,5 +108,55 @@ mod tests {
         assert!(Outlook::of(u32::MAX).is_err());
         assert!(Mounts::read(u32::MAX, None).is_err());
         assert!(!Mounts::read(this, None).unwrap().are_still(this, &outlook));
+    }
+
+    /// A process that ends with the test.
+    struct Ended(Child);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+
+    #[test]
+    fn whatever_is_mounted_meanwhile_is_told() {
+        let own = Outlook::of(std::process::id()).unwrap();
+        let apart = ["--user", "--map-root-user", "--mount"];
+        let child = Command::new("unshare")
+            .args(apart)
+            .args(["sleep", "1000"])
+            .spawn()
+            .unwrap();
+        let child = Ended(child);
+        let process = child.0.id();
+        // It is done with its own mounts once it has become the other program.
+        let comm = format!("/proc/{process}/comm");
+        while crate::fs::read_small(&comm).unwrap() != "sleep\n" {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let outlook = Outlook::of(process).unwrap();
+        assert_ne!(outlook.namespace, own.namespace);
+        let before = Mounts::read(process, Some(outlook.clone())).unwrap();
+        let inside = |command: &[&str]| {
+            let target = process.to_string();
+            let mut enter = Command::new("nsenter");
+            enter.args(["--preserve-credentials", "--user", "--mount", "--target"]);
+            assert!(enter.arg(target).args(command).status().unwrap().success());
+        };
+        inside(&["true"]);
+        assert!(before.are_still(process, &outlook));
+        for change in [
+            &["mount", "-t", "tmpfs", "none", "/mnt"][..],
+            &["mount", "-o", "remount,bind,ro", "/mnt"],
+            &["umount", "/mnt"],
+        ] {
+            let mounts = Mounts::read(process, Some(outlook.clone())).unwrap();
+            assert!(mounts.are_still(process, &outlook));
+            inside(change);
+            assert!(!mounts.are_still(process, &outlook), "{change:?}");
+        }
+        assert!(!before.are_still(process, &outlook));
     }
 }
