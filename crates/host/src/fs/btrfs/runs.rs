@@ -5,6 +5,8 @@
 //! What comes from a run is as it was when the run was read: later than the start of the check, which
 //! is what is promised, but not the newest.
 
+use std::cell::Cell;
+
 use super::decode::{DIR_ITEM, Item};
 use super::search::Key;
 
@@ -21,7 +23,11 @@ const FEW: u32 = 8;
 pub(super) const MANY: u32 = 256;
 
 /// How many inodes further on still counts as one after the other.
-const NEAR: u64 = 16;
+const NEAR: u64 = 4;
+
+/// Of so many inodes of a run one must have been asked for, so that longer runs are worth their reading: a
+/// search takes as long as copying ten items, and an inode has three or four.
+const DENSITY: u64 = 4;
 
 /// The highest key that there is.
 pub(super) const LAST_KEY: Key = (u64::MAX, u8::MAX, u64::MAX);
@@ -30,6 +36,10 @@ pub(super) const LAST_KEY: Key = (u64::MAX, u8::MAX, u64::MAX);
 #[derive(Debug)]
 pub(super) struct Run {
     tree: u64,
+    /// How many inodes it has items of.
+    inodes: u64,
+    /// Of how many of these some were asked for, and the last one.
+    asked: Cell<(u64, u64)>,
     from: Key,
     upto: Key,
     keys: Vec<(Key, usize)>,
@@ -41,6 +51,8 @@ impl Run {
     pub(super) fn new(tree: u64, from: Key) -> Self {
         Self {
             tree,
+            inodes: 0,
+            asked: Cell::default(),
             from,
             upto: LAST_KEY,
             keys: Vec::new(),
@@ -54,6 +66,9 @@ impl Run {
         let key = (item.objectid, item.kind, item.offset);
         self.data.extend_from_slice(item.data);
         self.keys.push((key, self.data.len()));
+        if self.inodes == 0 || self.upto.0 != item.objectid {
+            self.inodes += 1;
+        }
         self.upto = key;
     }
 
@@ -64,6 +79,28 @@ impl Run {
     /// Whether it has every item of this range.
     pub(super) fn covers(&self, tree: u64, min: Key, max: Key) -> bool {
         self.tree == tree && self.from <= min && max <= self.upto
+    }
+
+    /// Notes that items of this inode were asked for.
+    fn note(&self, inode: u64) {
+        let (count, last) = self.asked.get();
+        if last != inode {
+            self.asked.set((count + 1, inode));
+        }
+    }
+
+    /// Returns how many items to read where this run ends: the more, the more of it was of use.
+    fn next_length(&self) -> u32 {
+        let (asked, _) = self.asked.get();
+        let length = u32::try_from(self.len()).unwrap_or(MANY);
+        let next = if asked * DENSITY >= self.inodes + DENSITY - 1 {
+            length.saturating_mul(4)
+        } else if asked * DENSITY * 2 >= self.inodes {
+            length
+        } else {
+            FEW
+        };
+        next.clamp(FEW, MANY)
     }
 
     /// Returns the items from `min` up to `max`.
@@ -116,7 +153,9 @@ impl Runs {
 
     /// Returns the run that has every item of a range, if one does.
     pub(super) fn find(&self, tree: u64, min: Key, max: Key) -> Option<&Run> {
-        self.runs.iter().find(|run| run.covers(tree, min, max))
+        let run = self.runs.iter().find(|run| run.covers(tree, min, max))?;
+        run.note(min.0);
+        Some(run)
     }
 
     /// Whether there is a run that was read from just this key on, however far it reaches.
@@ -127,7 +166,7 @@ impl Runs {
     }
 
     /// Returns how many items to read from a key on: the more, the longer inodes were asked for one
-    /// after the other.
+    /// after the other, or almost.
     pub(super) fn wanted(&self, tree: u64, (inode, ..): Key) -> u32 {
         let follows = |run: &&Run| {
             // What follows a directory's entries was not asked for.
@@ -135,13 +174,8 @@ impl Runs {
                 && run.from.1 != DIR_ITEM
                 && (run.from.0..=run.upto.0.saturating_add(NEAR)).contains(&inode)
         };
-        match self.runs.iter().filter(follows).map(Run::len).max() {
-            Some(length) => u32::try_from(length)
-                .unwrap_or(MANY)
-                .saturating_mul(4)
-                .clamp(FEW, MANY),
-            None => FEW,
-        }
+        let following = self.runs.iter().filter(follows);
+        following.map(Run::next_length).max().unwrap_or(FEW)
     }
 
     pub(super) fn add(&mut self, run: Run) {
@@ -213,6 +247,13 @@ mod tests {
         let mut run = Run::new(5, (303, 1, 0));
         (303..343).for_each(|inode| run.push(&item((inode, 1, 0), b"")));
         runs.add(run);
+        let ask =
+            |runs: &Runs, inode| assert!(runs.find(5, (inode, 1, 0), (inode, 1, 0)).is_some());
+        // Of no use so far, then of some, then of much.
+        assert_eq!(runs.wanted(5, (343, 1, 0)), FEW);
+        (0..5).for_each(|n| ask(&runs, 303 + 8 * n));
+        assert_eq!(runs.wanted(5, (343, 1, 0)), 40);
+        (0..10).for_each(|n| ask(&runs, 304 + 4 * n));
         assert_eq!(runs.wanted(5, (343, 1, 0)), 160);
         assert_eq!(runs.wanted(5, (900, 1, 0)), FEW);
         assert_eq!(runs.wanted(6, (343, 1, 0)), FEW);
