@@ -166,7 +166,7 @@ impl Run<'_> {
                 confirm,
             )?);
             if self.options.jobs.is_none_or(|jobs| jobs.get() > 1) {
-                pair.with_thread();
+                pair.with_threads();
             }
             let look = self.run(pair);
             let mut moved = pair.moved()?;

@@ -99,9 +99,9 @@ impl<'s> BtrfsPair<'s> {
         Self::over(trees, start, sides, scope, confirm, known)
     }
 
-    /// Lets a thread read what is compared next, where there is much of it.
-    pub fn with_thread(&mut self) {
-        self.devices.reading.may_have_thread = true;
+    /// Lets threads read what is compared next, where there is much of it.
+    pub fn with_threads(&mut self) {
+        self.devices.reading.may_have_threads = true;
     }
 
     /// Keeps what it read of the image's tree for others that are compared with that.
