@@ -46,38 +46,45 @@ impl Candidates {
         image: u64,
         base: u64,
     ) -> Result<(Self, Vec<u64>), Trouble> {
-        let mut inodes = HashSet::new();
+        let mut inodes = Vec::new();
         let mut from = ROOT_DIRECTORY;
         while let Some(next) = add_changed(&mut inodes, trees, (container, image), base, from)? {
             from = next;
         }
         let mut moved = Vec::new();
         changed_since(trees, image, base, ROOT_DIRECTORY, |change| {
-            if !change.new {
-                inodes.insert(change.inode);
-            }
             // Of one inode they come one after the other.
+            if !change.new && inodes.last() != Some(&change.inode) {
+                inodes.push(change.inode);
+            }
             if moved.last() != Some(&change.inode) {
                 moved.push(change.inode);
             }
             ControlFlow::Continue(())
         })?;
-        let mut inodes: Vec<u64> = inodes.into_iter().collect();
         inodes.sort_unstable();
+        inodes.dedup();
         let mut leads = Leads::default();
         let mut climbed = HashSet::new();
         // In the order in which they lie on disk.
-        for inode in &inodes {
+        for inode in inodes.iter().filter(|inode| **inode != ROOT_DIRECTORY) {
             climb(&mut leads, &mut climbed, trees, image, *inode)?;
         }
         // A nested subvolume is another tree, which no search of this one tells about; and what is one
         // in the image is an empty directory in its snapshot, with the entry unchanged.
         for (dir, name) in trees.nested(image)? {
             leads.add(dir, &name);
-            climb(&mut leads, &mut climbed, trees, image, dir)?;
+            if dir != ROOT_DIRECTORY {
+                climb(&mut leads, &mut climbed, trees, image, dir)?;
+            }
         }
         leads.sort();
         Ok((Self { inodes, leads }, moved))
+    }
+
+    /// Returns how many inodes may differ.
+    pub(super) fn len(&self) -> usize {
+        self.inodes.len()
     }
 
     /// Whether this inode itself may differ.
@@ -103,12 +110,13 @@ impl Candidates {
 
 /// Adds what changed in the container from inode `from` on, and returns where to go on.
 fn add_changed(
-    inodes: &mut HashSet<u64>,
+    inodes: &mut Vec<u64>,
     trees: &mut Trees<'_>,
     (container, image): (u64, u64),
     base: u64,
     from: u64,
 ) -> Result<Option<u64>, Trouble> {
+    let before = inodes.len();
     let mut touched: Vec<(u64, Inode)> = Vec::new();
     let mut next = None;
     changed_since(trees, container, base, from, |change| {
@@ -126,27 +134,28 @@ fn add_changed(
                 inode,
                 ..
             } => touched.push((inode, item)),
-            // A new extent.
-            Change { inode, .. } => {
-                inodes.insert(inode);
-            }
+            // A new extent; those of an inode come one after the other.
+            Change { inode, .. } if inodes.last() == Some(&inode) => {}
+            Change { inode, .. } => inodes.push(inode),
         }
         ControlFlow::Continue(())
     })?;
+    let known = inodes.len();
     for (inode, item) in touched {
         // Known to differ already, or not to be told apart from one that does.
-        if inodes.contains(&inode) {
+        let found = inodes.get(before..known).unwrap_or_default();
+        if found.binary_search(&inode).is_ok() {
             continue;
         }
-        let before = trees.inode(image, inode)?;
-        if !before.is_some_and(|before| item.only_read(&before)) {
-            inodes.insert(inode);
+        let image = trees.inode(image, inode)?;
+        if !image.is_some_and(|image| item.only_read(&image)) {
+            inodes.push(inode);
         }
     }
     Ok(next)
 }
 
-/// Climbs from an inode to the root of a tree and notes the names on the way.
+/// Climbs from an inode to the root of a tree and notes the names on the way, of each directory once.
 fn climb(
     leads: &mut Leads,
     climbed: &mut HashSet<u64>,
@@ -156,12 +165,11 @@ fn climb(
 ) -> Result<(), TreeError> {
     let mut todo = vec![inode];
     while let Some(inode) = todo.pop() {
-        if inode == ROOT_DIRECTORY || !climbed.insert(inode) {
-            continue;
-        }
         for (parent, name) in trees.names(tree, inode)? {
             leads.add(parent, &name);
-            todo.push(parent);
+            if parent != ROOT_DIRECTORY && climbed.insert(parent) {
+                todo.push(parent);
+            }
         }
     }
     Ok(())
