@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 
-use super::decode::{DIR_ITEM, Item};
+use super::decode::{self, DIR_ITEM, Item};
 use super::search::Key;
 
 /// Runs kept.
@@ -42,7 +42,8 @@ pub(super) struct Run {
     asked: Cell<(u64, u64)>,
     from: Key,
     upto: Key,
-    keys: Vec<(Key, usize)>,
+    /// The key of each item, and from where up to where its data lies.
+    keys: Vec<(Key, u32, u32)>,
     data: Vec<u8>,
 }
 
@@ -62,10 +63,36 @@ impl Run {
 
     /// Adds the next item. The run reaches as far as the last one added; with none, to the end of the
     /// tree.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn push(&mut self, item: &Item<'_>) {
-        let key = (item.objectid, item.kind, item.offset);
+        let start = self.data.len();
         self.data.extend_from_slice(item.data);
-        self.keys.push((key, self.data.len()));
+        self.add(item, start);
+    }
+
+    /// Adds the items that a search returned, as they stand there, and returns how many there are: copied at
+    /// one go, since copies of a few bytes each take as long as the search.
+    pub(super) fn extend(&mut self, bytes: &[u8], count: u32) -> u32 {
+        let first = self.data.len();
+        let mut used = 0;
+        let mut found = 0;
+        for item in decode::items(bytes, count) {
+            used += decode::HEADER;
+            self.add(&item, first + used);
+            used += item.data.len();
+            found += 1;
+        }
+        self.data
+            .extend_from_slice(bytes.get(..used).unwrap_or_default());
+        found
+    }
+
+    /// Notes an item whose data lies from `start` on.
+    fn add(&mut self, item: &Item<'_>, start: usize) {
+        let key = (item.objectid, item.kind, item.offset);
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let end = start.saturating_add(item.data.len());
+        self.keys.push((key, place(start), place(end)));
         if self.inodes == 0 || self.upto.0 != item.objectid {
             self.inodes += 1;
         }
@@ -105,22 +132,17 @@ impl Run {
 
     /// Returns the items from `min` up to `max`.
     pub(super) fn items(&self, min: Key, max: Key) -> impl Iterator<Item = Item<'_>> {
-        let first = self.keys.partition_point(|(key, _)| *key < min);
+        let first = self.keys.partition_point(|(key, ..)| *key < min);
         let keys = self.keys.get(first..).unwrap_or_default();
-        let mut start = match first.checked_sub(1).and_then(|last| self.keys.get(last)) {
-            Some((_, end)) => *end,
-            None => 0,
-        };
-        keys.iter().take_while(move |(key, _)| *key <= max).map(
-            move |((objectid, kind, offset), end)| {
-                let data = self.data.get(start..*end).unwrap_or_default();
-                start = *end;
-                Item {
-                    objectid: *objectid,
-                    kind: *kind,
-                    offset: *offset,
-                    data,
-                }
+        keys.iter().take_while(move |(key, ..)| *key <= max).map(
+            |&((objectid, kind, offset), start, end)| Item {
+                objectid,
+                kind,
+                offset,
+                data: self
+                    .data
+                    .get(start as usize..end as usize)
+                    .unwrap_or_default(),
             },
         )
     }
@@ -232,6 +254,23 @@ mod tests {
             data((300, 24, 0), (300, 24, u64::MAX)),
             Vec::<Vec<u8>>::new()
         );
+        // As a search returns them.
+        let mut returned = Vec::new();
+        let ours: Vec<_> = run.items((0, 0, 0), LAST_KEY).collect();
+        for item in &ours {
+            returned.extend_from_slice(&7_u64.to_le_bytes());
+            returned.extend_from_slice(&item.objectid.to_le_bytes());
+            returned.extend_from_slice(&item.offset.to_le_bytes());
+            returned.extend_from_slice(&u32::from(item.kind).to_le_bytes());
+            returned.extend_from_slice(&(item.data.len() as u32).to_le_bytes());
+            returned.extend_from_slice(item.data);
+        }
+        let mut other = Run::new(5, (300, 1, 0));
+        assert_eq!(other.extend(&returned, 4), 4);
+        let told = |run: &Run| format!("{:?}", run.items((0, 0, 0), LAST_KEY).collect::<Vec<_>>());
+        assert_eq!(told(&other), told(&run));
+        let mut torn = Run::new(5, (300, 1, 0));
+        assert_eq!(torn.extend(&returned[..returned.len() - 1], 4), 3);
         // Nothing found is all that there is.
         assert!(Run::new(5, (400, 1, 0)).covers(5, (500, 0, 0), LAST_KEY));
     }

@@ -80,6 +80,13 @@ pub(super) struct Devices {
 const REMEMBERED: usize = 4;
 
 impl Devices {
+    /// Devices that threads may read from.
+    pub(super) fn with_threads(may_have_threads: bool) -> Self {
+        let mut devices = Self::default();
+        devices.reading.may_have_threads = may_have_threads;
+        devices
+    }
+
     /// No devices, beneath trees in memory.
     #[cfg(feature = "fuzzing")]
     pub(super) fn none(checksums: Checksums) -> Self {
