@@ -74,7 +74,7 @@ pub(super) fn verify(
         root: expected.root,
         is_blob: matches!(expected.reference, Reference::Blob(_)),
         lacks_devices: expected.lacks_devices,
-        recorder: Recorder::new(LIMITS),
+        recorder: Recorder::new(LIMITS, 0),
         differing: BTreeMap::new(),
         unexplained: Vec::new(),
         told: HashSet::new(),

@@ -308,7 +308,7 @@ impl Beneath {
                 let confirm = Confirm::Auto;
                 let anchor = &stack.anchor;
                 let mut pair =
-                    BtrfsPair::open(anchor, image, container, None, everything, confirm)?;
+                    BtrfsPair::open(anchor, image, container, None, (everything, confirm), false)?;
                 walk(&mut pair, limits)
             }
             Self::Tree(stack) => walk(&mut OverlayPair::plain(stack, Confirm::Auto), limits),

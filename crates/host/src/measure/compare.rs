@@ -32,9 +32,10 @@ pub(super) struct Comparison<'p, P: Pair> {
 
 impl<'p, P: Pair> Comparison<'p, P> {
     pub(super) fn new(pair: &'p mut P, limits: Limits) -> Self {
+        let expected = pair.expected();
         Self {
             pair,
-            recorder: Recorder::new(limits),
+            recorder: Recorder::new(limits, expected),
             expand: limits.expand,
             pending: HashMap::new(),
         }

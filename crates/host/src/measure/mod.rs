@@ -190,6 +190,12 @@ pub trait Pair {
     /// which is worth counting.
     const KEEPS_COPIES: bool;
 
+    /// Returns how many objects are known to be all that may differ but for new ones, if that is known: room
+    /// is made for so many changes.
+    fn expected(&self) -> usize {
+        0
+    }
+
     /// Returns the root directory of one tree.
     ///
     /// # Errors

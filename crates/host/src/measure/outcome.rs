@@ -15,6 +15,9 @@ pub struct Limits {
 /// chooses how long they are.
 const MAX_NAME_BYTES: usize = 64 << 20;
 
+/// Changes that room is made for before they are found.
+const EXPECTED_MAX: usize = 100_000;
+
 /// Gaps kept at most.
 const MAX_GAPS: usize = 1000;
 
@@ -91,9 +94,16 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// Makes room for as many changes as are expected, and some more: where the room grows with them instead,
+    /// what it was before stays beside it. What of it is not used takes no memory.
+    pub(crate) fn new(limits: Limits, expected: usize) -> Self {
+        let expected = (expected + expected / 2).min(EXPECTED_MAX);
+        let changes = Vec::with_capacity(expected.min(limits.max_changes));
         Self {
-            outcome: Outcome::default(),
+            outcome: Outcome {
+                changes,
+                ..Outcome::default()
+            },
             limits,
             name_bytes: 0,
             gap_bytes: 0,

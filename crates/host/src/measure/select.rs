@@ -162,12 +162,9 @@ impl Run<'_> {
                 reference,
                 &stack.container,
                 looked_at,
-                scope,
-                confirm,
+                (scope, confirm),
+                self.options.jobs.is_none_or(|jobs| jobs.get() > 1),
             )?);
-            if self.options.jobs.is_none_or(|jobs| jobs.get() > 1) {
-                pair.with_thread();
-            }
             let look = self.run(pair);
             let mut moved = pair.moved()?;
             still = moved.is_empty();

@@ -5,7 +5,9 @@
 //! What comes from a run is as it was when the run was read: later than the start of the check, which
 //! is what is promised, but not the newest.
 
-use super::decode::{DIR_ITEM, Item};
+use std::cell::Cell;
+
+use super::decode::{self, DIR_ITEM, Item};
 use super::search::Key;
 
 /// Runs kept.
@@ -21,7 +23,11 @@ const FEW: u32 = 8;
 pub(super) const MANY: u32 = 256;
 
 /// How many inodes further on still counts as one after the other.
-const NEAR: u64 = 16;
+const NEAR: u64 = 4;
+
+/// Of so many inodes of a run one must have been asked for, so that longer runs are worth their reading: a
+/// search takes as long as copying ten items, and an inode has three or four.
+const DENSITY: u64 = 4;
 
 /// The highest key that there is.
 pub(super) const LAST_KEY: Key = (u64::MAX, u8::MAX, u64::MAX);
@@ -30,9 +36,14 @@ pub(super) const LAST_KEY: Key = (u64::MAX, u8::MAX, u64::MAX);
 #[derive(Debug)]
 pub(super) struct Run {
     tree: u64,
+    /// How many inodes it has items of.
+    inodes: u64,
+    /// Of how many of these some were asked for, and the last one.
+    asked: Cell<(u64, u64)>,
     from: Key,
     upto: Key,
-    keys: Vec<(Key, usize)>,
+    /// The key of each item, and from where up to where its data lies.
+    keys: Vec<(Key, u32, u32)>,
     data: Vec<u8>,
 }
 
@@ -41,6 +52,8 @@ impl Run {
     pub(super) fn new(tree: u64, from: Key) -> Self {
         Self {
             tree,
+            inodes: 0,
+            asked: Cell::default(),
             from,
             upto: LAST_KEY,
             keys: Vec::new(),
@@ -50,10 +63,39 @@ impl Run {
 
     /// Adds the next item. The run reaches as far as the last one added; with none, to the end of the
     /// tree.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn push(&mut self, item: &Item<'_>) {
-        let key = (item.objectid, item.kind, item.offset);
+        let start = self.data.len();
         self.data.extend_from_slice(item.data);
-        self.keys.push((key, self.data.len()));
+        self.add(item, start);
+    }
+
+    /// Adds the items that a search returned, as they stand there, and returns how many there are: copied at
+    /// one go, since copies of a few bytes each take as long as the search.
+    pub(super) fn extend(&mut self, bytes: &[u8], count: u32) -> u32 {
+        let first = self.data.len();
+        let mut used = 0;
+        let mut found = 0;
+        for item in decode::items(bytes, count) {
+            used += decode::HEADER;
+            self.add(&item, first + used);
+            used += item.data.len();
+            found += 1;
+        }
+        self.data
+            .extend_from_slice(bytes.get(..used).unwrap_or_default());
+        found
+    }
+
+    /// Notes an item whose data lies from `start` on.
+    fn add(&mut self, item: &Item<'_>, start: usize) {
+        let key = (item.objectid, item.kind, item.offset);
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let end = start.saturating_add(item.data.len());
+        self.keys.push((key, place(start), place(end)));
+        if self.inodes == 0 || self.upto.0 != item.objectid {
+            self.inodes += 1;
+        }
         self.upto = key;
     }
 
@@ -66,24 +108,41 @@ impl Run {
         self.tree == tree && self.from <= min && max <= self.upto
     }
 
+    /// Notes that items of this inode were asked for.
+    fn note(&self, inode: u64) {
+        let (count, last) = self.asked.get();
+        if last != inode {
+            self.asked.set((count + 1, inode));
+        }
+    }
+
+    /// Returns how many items to read where this run ends: the more, the more of it was of use.
+    fn next_length(&self) -> u32 {
+        let (asked, _) = self.asked.get();
+        let length = u32::try_from(self.len()).unwrap_or(MANY);
+        let next = if asked * DENSITY >= self.inodes + DENSITY - 1 {
+            length.saturating_mul(4)
+        } else if asked * DENSITY * 2 >= self.inodes {
+            length
+        } else {
+            FEW
+        };
+        next.clamp(FEW, MANY)
+    }
+
     /// Returns the items from `min` up to `max`.
     pub(super) fn items(&self, min: Key, max: Key) -> impl Iterator<Item = Item<'_>> {
-        let first = self.keys.partition_point(|(key, _)| *key < min);
+        let first = self.keys.partition_point(|(key, ..)| *key < min);
         let keys = self.keys.get(first..).unwrap_or_default();
-        let mut start = match first.checked_sub(1).and_then(|last| self.keys.get(last)) {
-            Some((_, end)) => *end,
-            None => 0,
-        };
-        keys.iter().take_while(move |(key, _)| *key <= max).map(
-            move |((objectid, kind, offset), end)| {
-                let data = self.data.get(start..*end).unwrap_or_default();
-                start = *end;
-                Item {
-                    objectid: *objectid,
-                    kind: *kind,
-                    offset: *offset,
-                    data,
-                }
+        keys.iter().take_while(move |(key, ..)| *key <= max).map(
+            |&((objectid, kind, offset), start, end)| Item {
+                objectid,
+                kind,
+                offset,
+                data: self
+                    .data
+                    .get(start as usize..end as usize)
+                    .unwrap_or_default(),
             },
         )
     }
@@ -116,7 +175,9 @@ impl Runs {
 
     /// Returns the run that has every item of a range, if one does.
     pub(super) fn find(&self, tree: u64, min: Key, max: Key) -> Option<&Run> {
-        self.runs.iter().find(|run| run.covers(tree, min, max))
+        let run = self.runs.iter().find(|run| run.covers(tree, min, max))?;
+        run.note(min.0);
+        Some(run)
     }
 
     /// Whether there is a run that was read from just this key on, however far it reaches.
@@ -127,7 +188,7 @@ impl Runs {
     }
 
     /// Returns how many items to read from a key on: the more, the longer inodes were asked for one
-    /// after the other.
+    /// after the other, or almost.
     pub(super) fn wanted(&self, tree: u64, (inode, ..): Key) -> u32 {
         let follows = |run: &&Run| {
             // What follows a directory's entries was not asked for.
@@ -135,13 +196,8 @@ impl Runs {
                 && run.from.1 != DIR_ITEM
                 && (run.from.0..=run.upto.0.saturating_add(NEAR)).contains(&inode)
         };
-        match self.runs.iter().filter(follows).map(Run::len).max() {
-            Some(length) => u32::try_from(length)
-                .unwrap_or(MANY)
-                .saturating_mul(4)
-                .clamp(FEW, MANY),
-            None => FEW,
-        }
+        let following = self.runs.iter().filter(follows);
+        following.map(Run::next_length).max().unwrap_or(FEW)
     }
 
     pub(super) fn add(&mut self, run: Run) {
@@ -198,6 +254,23 @@ mod tests {
             data((300, 24, 0), (300, 24, u64::MAX)),
             Vec::<Vec<u8>>::new()
         );
+        // As a search returns them.
+        let mut returned = Vec::new();
+        let ours: Vec<_> = run.items((0, 0, 0), LAST_KEY).collect();
+        for item in &ours {
+            returned.extend_from_slice(&7_u64.to_le_bytes());
+            returned.extend_from_slice(&item.objectid.to_le_bytes());
+            returned.extend_from_slice(&item.offset.to_le_bytes());
+            returned.extend_from_slice(&u32::from(item.kind).to_le_bytes());
+            returned.extend_from_slice(&(item.data.len() as u32).to_le_bytes());
+            returned.extend_from_slice(item.data);
+        }
+        let mut other = Run::new(5, (300, 1, 0));
+        assert_eq!(other.extend(&returned, 4), 4);
+        let told = |run: &Run| format!("{:?}", run.items((0, 0, 0), LAST_KEY).collect::<Vec<_>>());
+        assert_eq!(told(&other), told(&run));
+        let mut torn = Run::new(5, (300, 1, 0));
+        assert_eq!(torn.extend(&returned[..returned.len() - 1], 4), 3);
         // Nothing found is all that there is.
         assert!(Run::new(5, (400, 1, 0)).covers(5, (500, 0, 0), LAST_KEY));
     }
@@ -213,6 +286,13 @@ mod tests {
         let mut run = Run::new(5, (303, 1, 0));
         (303..343).for_each(|inode| run.push(&item((inode, 1, 0), b"")));
         runs.add(run);
+        let ask =
+            |runs: &Runs, inode| assert!(runs.find(5, (inode, 1, 0), (inode, 1, 0)).is_some());
+        // Of no use so far, then of some, then of much.
+        assert_eq!(runs.wanted(5, (343, 1, 0)), FEW);
+        (0..5).for_each(|n| ask(&runs, 303 + 8 * n));
+        assert_eq!(runs.wanted(5, (343, 1, 0)), 40);
+        (0..10).for_each(|n| ask(&runs, 304 + 4 * n));
         assert_eq!(runs.wanted(5, (343, 1, 0)), 160);
         assert_eq!(runs.wanted(5, (900, 1, 0)), FEW);
         assert_eq!(runs.wanted(6, (343, 1, 0)), FEW);

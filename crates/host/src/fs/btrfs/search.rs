@@ -19,7 +19,7 @@ use crate::fs::Dir;
 pub(super) const ROOT_TREE: u64 = 1;
 
 /// Bytes of items that one search may return, once there were many.
-pub(super) const BUFFER: usize = 128 << 10;
+pub(super) const BUFFER: usize = FIRST;
 
 /// Bytes of items that a first search may return: one of any length, and some more.
 const FIRST: usize = ITEM_MAX + (16 << 10);
@@ -104,6 +104,11 @@ impl<'s> Trees<'s> {
 
     pub(crate) fn items_read(&self) -> u64 {
         self.items_read
+    }
+
+    /// Counts items that were read by other means than this.
+    pub(crate) fn add_items_read(&mut self, count: u64) {
+        self.items_read += count;
     }
 
     /// Gives each item with `min` <= key <= `max`, in the order of keys, from leaves that were written
@@ -209,10 +214,7 @@ impl<'s> Trees<'s> {
             .search(self.anchor.as_fd(), &key, FIRST)
             .map_err(|errno| explain(errno, tree))?;
         let mut run = Run::new(tree, from);
-        for item in decode::items(self.source.items(), count) {
-            run.push(&item);
-        }
-        if run.len() as u64 != u64::from(count) {
+        if run.extend(self.source.items(), count) != count {
             return Err(TreeError::Undecodable(tree));
         }
         self.items_read += u64::from(count);

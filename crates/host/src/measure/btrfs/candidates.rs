@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::leads::Leads;
+use crate::fs::Dir;
 use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, INODE_ITEM, Inode};
 use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::measure::Trouble;
@@ -40,44 +42,77 @@ impl Candidates {
     ///
     /// Reading updates it too, once for each file on most mounts, and those are told apart here, all at
     /// one go: one that nothing else happened to has the same times and counts, and no new extent.
+    ///
+    /// Where there are many, and `may_have_thread` says so, a thread climbs from those that were found while
+    /// the next are looked for.
     pub(super) fn find(
         trees: &mut Trees<'_>,
-        container: u64,
-        image: u64,
+        (container, image): (u64, u64),
         base: u64,
+        may_have_thread: bool,
     ) -> Result<(Self, Vec<u64>), Trouble> {
-        let mut inodes = HashSet::new();
-        let mut from = ROOT_DIRECTORY;
-        while let Some(next) = add_changed(&mut inodes, trees, (container, image), base, from)? {
-            from = next;
-        }
-        let mut moved = Vec::new();
-        changed_since(trees, image, base, ROOT_DIRECTORY, |change| {
-            if !change.new {
-                inodes.insert(change.inode);
+        let anchor = trees.anchor();
+        let mut inodes = Vec::new();
+        let mut climber = Climber::default();
+        std::thread::scope(|scope| {
+            let mut thread: Option<(Sender<Vec<u64>>, _)> = None;
+            let mut from = ROOT_DIRECTORY;
+            loop {
+                let before = inodes.len();
+                let next = add_changed(&mut inodes, trees, (container, image), base, from)?;
+                if next.is_some() && may_have_thread && thread.is_none() {
+                    let (sender, found) = channel();
+                    let climb = move || beside(anchor, image, found);
+                    thread = Some((sender, scope.spawn(climb)));
+                }
+                let found = inodes.get(before..).unwrap_or_default();
+                match &thread {
+                    Some((sender, _)) => drop(sender.send(found.to_vec())),
+                    None => climber.climb_all(trees, image, found)?,
+                }
+                match next {
+                    Some(next) => from = next,
+                    None => break,
+                }
             }
+            if let Some((sender, thread)) = thread {
+                drop(sender);
+                let ended = |_| Trouble("a thread ended".into());
+                let (beside, items_read) = thread.join().map_err(ended)??;
+                climber = beside;
+                trees.add_items_read(items_read);
+            }
+            Ok::<(), Trouble>(())
+        })?;
+        let (mut moved, known) = (Vec::new(), inodes.len());
+        changed_since(trees, image, base, ROOT_DIRECTORY, |change| {
             // Of one inode they come one after the other.
             if moved.last() != Some(&change.inode) {
                 moved.push(change.inode);
+                if !change.new {
+                    inodes.push(change.inode);
+                }
             }
             ControlFlow::Continue(())
         })?;
-        let mut inodes: Vec<u64> = inodes.into_iter().collect();
+        let of_image = inodes.get(known..).unwrap_or_default();
+        climber.climb_all(trees, image, of_image)?;
         inodes.sort_unstable();
-        let mut leads = Leads::default();
-        let mut climbed = HashSet::new();
-        // In the order in which they lie on disk.
-        for inode in &inodes {
-            climb(&mut leads, &mut climbed, trees, image, *inode)?;
-        }
+        inodes.dedup();
         // A nested subvolume is another tree, which no search of this one tells about; and what is one
         // in the image is an empty directory in its snapshot, with the entry unchanged.
         for (dir, name) in trees.nested(image)? {
-            leads.add(dir, &name);
-            climb(&mut leads, &mut climbed, trees, image, dir)?;
+            climber.leads.add(dir, &name);
+            climber.climb_all(trees, image, &[dir])?;
         }
+        let mut leads = climber.leads;
         leads.sort();
         Ok((Self { inodes, leads }, moved))
+    }
+
+    /// Returns how many inodes may differ.
+    pub(super) fn len(&self) -> usize {
+        self.inodes.len()
     }
 
     /// Whether this inode itself may differ.
@@ -103,12 +138,13 @@ impl Candidates {
 
 /// Adds what changed in the container from inode `from` on, and returns where to go on.
 fn add_changed(
-    inodes: &mut HashSet<u64>,
+    inodes: &mut Vec<u64>,
     trees: &mut Trees<'_>,
     (container, image): (u64, u64),
     base: u64,
     from: u64,
 ) -> Result<Option<u64>, Trouble> {
+    let before = inodes.len();
     let mut touched: Vec<(u64, Inode)> = Vec::new();
     let mut next = None;
     changed_since(trees, container, base, from, |change| {
@@ -126,45 +162,68 @@ fn add_changed(
                 inode,
                 ..
             } => touched.push((inode, item)),
-            // A new extent.
-            Change { inode, .. } => {
-                inodes.insert(inode);
-            }
+            // A new extent; those of an inode come one after the other.
+            Change { inode, .. } if inodes.last() == Some(&inode) => {}
+            Change { inode, .. } => inodes.push(inode),
         }
         ControlFlow::Continue(())
     })?;
+    let known = inodes.len();
     for (inode, item) in touched {
         // Known to differ already, or not to be told apart from one that does.
-        if inodes.contains(&inode) {
+        let found = inodes.get(before..known).unwrap_or_default();
+        if found.binary_search(&inode).is_ok() {
             continue;
         }
-        let before = trees.inode(image, inode)?;
-        if !before.is_some_and(|before| item.only_read(&before)) {
-            inodes.insert(inode);
+        let image = trees.inode(image, inode)?;
+        if !image.is_some_and(|image| item.only_read(&image)) {
+            inodes.push(inode);
         }
     }
     Ok(next)
 }
 
-/// Climbs from an inode to the root of a tree and notes the names on the way.
-fn climb(
-    leads: &mut Leads,
-    climbed: &mut HashSet<u64>,
-    trees: &mut Trees<'_>,
-    tree: u64,
-    inode: u64,
-) -> Result<(), TreeError> {
-    let mut todo = vec![inode];
-    while let Some(inode) = todo.pop() {
-        if inode == ROOT_DIRECTORY || !climbed.insert(inode) {
-            continue;
+/// What climbing from inodes to the root of a tree found.
+#[derive(Debug, Default)]
+struct Climber {
+    /// The names on the way.
+    leads: Leads,
+    /// Directories that were climbed from on the way.
+    climbed: HashSet<u64>,
+}
+
+impl Climber {
+    /// Climbs from inodes, which are best in the order in which they lie on disk, and notes the names on the
+    /// way: of each directory once.
+    fn climb_all(
+        &mut self,
+        trees: &mut Trees<'_>,
+        tree: u64,
+        inodes: &[u64],
+    ) -> Result<(), TreeError> {
+        for inode in inodes.iter().filter(|inode| **inode != ROOT_DIRECTORY) {
+            let mut todo = vec![*inode];
+            while let Some(inode) = todo.pop() {
+                for (parent, name) in trees.names(tree, inode)? {
+                    self.leads.add(parent, &name);
+                    if parent != ROOT_DIRECTORY && self.climbed.insert(parent) {
+                        todo.push(parent);
+                    }
+                }
+            }
         }
-        for (parent, name) in trees.names(tree, inode)? {
-            leads.add(parent, &name);
-            todo.push(parent);
-        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Climbs from inodes as they are found, and returns as well how many items were read for that.
+fn beside(anchor: &Dir, tree: u64, found: Receiver<Vec<u64>>) -> Result<(Climber, u64), TreeError> {
+    let mut trees = Trees::new(anchor);
+    let mut climber = Climber::default();
+    for inodes in found {
+        climber.climb_all(&mut trees, tree, &inodes)?;
+    }
+    Ok((climber, trees.items_read()))
 }
 
 /// What is newer than a transaction in a tree.

@@ -33,8 +33,8 @@ pub(super) struct Comparison<'c, 's> {
 pub(super) struct Apart {
     pub(super) image: Segment,
     pub(super) container: Segment,
-    from: u64,
-    to: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
 impl Apart {
@@ -50,12 +50,24 @@ impl Apart {
 
     /// Returns the logical addresses where it lies.
     pub(super) fn places(&self) -> impl Iterator<Item = Range<u64>> {
+        self.places_of(self.from..self.to)
+    }
+
+    /// Returns the logical addresses where a part of it lies: in the image, and in the container.
+    pub(super) fn places_of(&self, part: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         [&self.image, &self.container]
             .into_iter()
-            .filter_map(|segment| match address(segment, self.from) {
-                Some(at) => Some(at..at.checked_add(self.length())?),
+            .filter_map(move |segment| match address(segment, part.start) {
+                Some(at) => Some(at..at.checked_add(part.end - part.start)?),
                 None => whole_place(segment),
             })
+    }
+
+    /// Whether its parts can be read by themselves: not where one side is compressed.
+    pub(super) fn has_parts(&self) -> bool {
+        [&self.image, &self.container]
+            .iter()
+            .all(|segment| whole_place(segment).is_none() || address(segment, self.from).is_some())
     }
 }
 
@@ -128,18 +140,10 @@ impl Comparison<'_, '_> {
         Ok(Some(found))
     }
 
-    /// Compares ranges of two files of `size` bytes. Whether the extents are still theirs is for the
-    /// caller to see.
-    pub(super) fn ranges(&mut self, apart: &[Apart], size: u64) -> Result<Content, Unreadable> {
-        let mut content = Content::Same;
-        for apart in apart {
-            match self.range(apart, size)? {
-                Content::Different => return Ok(Content::Different),
-                Content::Undecided | Content::Pending(_) => content = Content::Undecided,
-                Content::Same => {}
-            }
-        }
-        Ok(content)
+    /// Compares a part of a range of two files, where checksums do not tell. Whether the extents are still
+    /// theirs is for the caller to see.
+    pub(super) fn part(&mut self, apart: &Apart, part: Range<u64>) -> Result<Content, Unreadable> {
+        self.by_bytes(&apart.image, &apart.container, part)
     }
 
     /// Reads the checksums of all that lies there, to be asked for until they are forgotten.
@@ -147,40 +151,13 @@ impl Comparison<'_, '_> {
         self.devices.read_checksums_ahead(self.trees, places)
     }
 
-    /// Whether a thread may read ahead.
-    pub(super) fn may_have_thread(&self) -> bool {
-        self.devices.reading.may_have_thread
-    }
-
-    /// Reads the bytes that lie there, to be asked for until the `next` ones are, which are read meanwhile.
-    pub(super) fn read_bytes_ahead(
+    /// Compares a range of two files of `size` bytes as far as that takes no reading of its bytes; `None` when
+    /// it takes that.
+    pub(super) fn range_unread(
         &mut self,
-        places: Vec<Range<u64>>,
-        next: Option<Vec<Range<u64>>>,
-    ) {
-        self.devices.read_bytes_ahead(self.trees, places, next);
-    }
-
-    /// Compares ranges of two files of `size` bytes as far as that takes no reading of their bytes; `None`
-    /// when it takes that.
-    pub(super) fn unread(
-        &mut self,
-        apart: &[Apart],
+        apart: &Apart,
         size: u64,
     ) -> Result<Option<Content>, Unreadable> {
-        let mut content = Some(Content::Same);
-        for apart in apart {
-            match self.range_unread(apart, size)? {
-                Some(Content::Different) => return Ok(Some(Content::Different)),
-                Some(Content::Same) => {}
-                Some(undecided) => content = content.and(Some(undecided)),
-                None => content = None,
-            }
-        }
-        Ok(content)
-    }
-
-    fn range_unread(&mut self, apart: &Apart, size: u64) -> Result<Option<Content>, Unreadable> {
         if self.confirm != Confirm::Always {
             match self.by_checksums(apart, size)? {
                 Content::Undecided | Content::Pending(_) => {}
@@ -196,13 +173,17 @@ impl Comparison<'_, '_> {
         if let Some(content) = self.range_unread(apart, size)? {
             return Ok(content);
         }
-        let Apart {
-            image: a,
-            container: b,
-            from,
-            to,
-        } = apart;
-        let (mut at, to) = (*from, *to);
+        self.by_bytes(&apart.image, &apart.container, apart.from..apart.to)
+    }
+
+    /// Compares the bytes of two segments in a range.
+    fn by_bytes(
+        &mut self,
+        a: &Segment,
+        b: &Segment,
+        range: Range<u64>,
+    ) -> Result<Content, Unreadable> {
+        let (mut at, to) = (range.start, range.end);
         while at < to {
             let end = to.min(at + PORTION);
             if let Some(same) = self.ahead(a, b, at..end)? {

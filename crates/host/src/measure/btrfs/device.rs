@@ -70,6 +70,8 @@ pub(super) struct Devices {
     /// Checksums that were read ahead.
     sums_ahead: Ahead,
     pub(super) reading: Reading,
+    /// Whether what is asked for was known before anything was read ahead: only then that tells of it.
+    pub(super) is_ahead: bool,
     /// The compressed extents last read, and what they hold: parts of one are often asked for in turn.
     decompressed: Vec<(FileExtent, Vec<u8>)>,
 }
@@ -78,6 +80,13 @@ pub(super) struct Devices {
 const REMEMBERED: usize = 4;
 
 impl Devices {
+    /// Devices that threads may read from.
+    pub(super) fn with_threads(may_have_threads: bool) -> Self {
+        let mut devices = Self::default();
+        devices.reading.may_have_threads = may_have_threads;
+        devices
+    }
+
     /// No devices, beneath trees in memory.
     #[cfg(feature = "fuzzing")]
     pub(super) fn none(checksums: Checksums) -> Self {
@@ -105,7 +114,10 @@ impl Devices {
     ) -> Result<Option<Vec<u8>>, Unreadable> {
         let checksums = self.checksums(trees)?;
         let range = address..address.saturating_add(length);
-        match self.sums_ahead.read(&range, checksums.measure()) {
+        let ahead = self
+            .is_ahead
+            .then(|| self.sums_ahead.read(&range, checksums.measure()));
+        match ahead.flatten() {
             Some(sums) => Ok(Some(sums)),
             None => Ok(checksums.read(trees, address, length)?),
         }
@@ -144,7 +156,7 @@ impl Devices {
         };
         let are_there =
             |window: &Window| window.get(&range_a).is_some() && window.get(&range_b).is_some();
-        if !are_there(&self.reading.window) {
+        if !self.is_ahead || !are_there(&self.reading.window) {
             return Ok(None);
         }
         let sums_a = self.sums(trees, range_a.start, range_a.end - range_a.start)?;
@@ -263,7 +275,8 @@ impl Devices {
             }
         };
         let range = start..start.saturating_add(whole);
-        if let Some(bytes) = self.reading.window.get(&range)
+        if self.is_ahead
+            && let Some(bytes) = self.reading.window.get(&range)
             && holds(bytes, 0)
         {
             return Ok(bytes.get(skip..skip + length).unwrap_or_default().to_vec());

@@ -387,6 +387,7 @@ pub fn btrfs_walk(data: &[u8]) {
             container: &container,
             looked_at: &container,
             container_root: root?,
+            may_have_threads: false,
         };
         let pair = BtrfsPair::over(trees, start, sides, scope, confirm, |_| None).ok()?;
         let info = FsInfo {

@@ -176,6 +176,10 @@ impl Pair for BtrfsPair<'_> {
     type Cursor = Cursor;
     const KEEPS_COPIES: bool = true;
 
+    fn expected(&self) -> usize {
+        self.candidates.as_ref().map_or(0, Candidates::len)
+    }
+
     fn root(&mut self, side: Side) -> Result<Node, Trouble> {
         let tree = self.tree_of(side);
         self.node(tree, ROOT_DIRECTORY)?

@@ -23,6 +23,8 @@ pub(super) struct Sides<'a> {
     /// The container's, or a read-only snapshot of it.
     pub(super) looked_at: &'a Subvolume,
     pub(super) container_root: Root,
+    /// Whether threads may read what there is much of.
+    pub(super) may_have_threads: bool,
 }
 
 fn gone(subvolume: &Subvolume) -> Trouble {
@@ -32,7 +34,7 @@ fn gone(subvolume: &Subvolume) -> Trouble {
 impl<'s> BtrfsPair<'s> {
     /// Compares a subvolume with the one that it is a snapshot of, after writing out what is pending:
     /// a change is in the tree only from then on. `snapshot` is looked at in place of `container`
-    /// where it is given: a read-only snapshot of it.
+    /// where it is given: a read-only snapshot of it. Where there is much to read, threads do, if they may.
     ///
     /// # Errors
     /// [`Trouble`] when the one is no snapshot of the other, or a tree cannot be read.
@@ -41,8 +43,8 @@ impl<'s> BtrfsPair<'s> {
         image: &Subvolume,
         container: &Subvolume,
         snapshot: Option<&Subvolume>,
-        scope: Scope,
-        confirm: Confirm,
+        (scope, confirm): (Scope, Confirm),
+        may_have_threads: bool,
     ) -> Result<Self, Trouble> {
         let mut trees = Trees::new(anchor);
         let looked_at = snapshot.unwrap_or(container);
@@ -68,6 +70,7 @@ impl<'s> BtrfsPair<'s> {
             container,
             looked_at,
             container_root,
+            may_have_threads,
         };
         Self::over(trees, start, sides, scope, confirm, |_| None)
     }
@@ -94,14 +97,10 @@ impl<'s> BtrfsPair<'s> {
             container: injected,
             looked_at: injected,
             container_root: root,
+            may_have_threads: false,
         };
         let known = |generation| Some(trees_of_images.take(anchor, image.id, generation));
         Self::over(trees, start, sides, scope, confirm, known)
-    }
-
-    /// Lets a thread read what is compared next, where there is much of it.
-    pub fn with_thread(&mut self) {
-        self.devices.reading.may_have_thread = true;
     }
 
     /// Keeps what it read of the image's tree for others that are compared with that.
@@ -124,6 +123,7 @@ impl<'s> BtrfsPair<'s> {
             container,
             looked_at,
             container_root,
+            may_have_threads,
         } = sides;
         let image_root = trees.root(image.id)?.ok_or_else(|| gone(image))?;
         let unset = [0; 16];
@@ -141,14 +141,15 @@ impl<'s> BtrfsPair<'s> {
         let (candidates, moved) = match scope {
             Scope::Paths => (None, Vec::new()),
             Scope::Everything => {
-                let (candidates, moved) = Candidates::find(&mut trees, looked_at, image.id, base)?;
+                let (candidates, moved) =
+                    Candidates::find(&mut trees, (looked_at, image.id), base, may_have_threads)?;
                 (Some(candidates), moved)
             }
         };
         Ok(Self {
             anchor: trees.anchor(),
             trees,
-            devices: Devices::default(),
+            devices: Devices::with_threads(may_have_threads),
             batch: Batch::default(),
             image: image.id,
             container: looked_at,
