@@ -7,7 +7,6 @@ mod dir;
 pub(crate) mod erofs;
 mod file;
 mod owners;
-mod same;
 mod source;
 mod stat;
 
@@ -15,7 +14,6 @@ pub use dir::{Dir, DirReader, Identity, Lasting, known_identity};
 use file::read_whole;
 pub use file::{Comparer, Difference, open_regular, read_at, stat_fd};
 pub use owners::{IdRange, Owners};
-pub(crate) use same::same_bytes;
 pub use stat::Stat;
 
 use std::io::Read as _;

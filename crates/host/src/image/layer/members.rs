@@ -5,7 +5,7 @@ use std::io::BufRead;
 use plimsoll_core::model::{Aspect, Aspects, Change, ChangeKind, FileType, Gap, RootPath, Sides};
 
 use super::{Below, Check, bare};
-use crate::fs::{read_at, same_bytes};
+use crate::fs::read_at;
 use crate::image::expected::{aspects, attributes, differing};
 use crate::image::member::{Content, Kind, Member};
 use crate::image::tree::{Object, Tree};
@@ -195,7 +195,7 @@ impl Check<'_> {
             let next = content.next(|expected| {
                 self.buffer.resize(expected.len(), 0);
                 same = read_at(&fd, &mut self.buffer, at)
-                    .map(|length| length == expected.len() && same_bytes(&self.buffer, expected));
+                    .map(|length| length == expected.len() && self.buffer == expected);
                 at += expected.len() as u64;
             });
             match (next, same) {

@@ -8,7 +8,6 @@ use super::device::{Devices, Unreadable};
 use super::extents::{Extents, File, Segment, is_still};
 use crate::fs::btrfs::Trees;
 use crate::fs::btrfs::decode::{FileExtent, Place};
-use crate::fs::same_bytes;
 use crate::measure::{Confirm, Content, Trouble};
 
 /// Bytes compared at a time.
@@ -198,7 +197,7 @@ impl Comparison<'_, '_> {
                 .read(a, at, end)
                 .and_then(|a| Ok((a, self.read(b, at, end)?)));
             match read {
-                Ok((a, b)) if same_bytes(&a, &b) => {}
+                Ok((a, b)) if a == b => {}
                 Ok(_) => return Ok(Content::Different),
                 Err(Unreadable::NotSupported) => return self.as_stored(a, b),
                 Err(error) => return Err(error),
@@ -292,7 +291,7 @@ impl Comparison<'_, '_> {
         let stored = [at_a, at_b].map(|at| self.devices.logical(self.trees, at, length));
         let [stored_a, stored_b] = stored;
         *self.bytes_read += 2 * length as u64;
-        Ok(if same_bytes(&stored_a?, &stored_b?) {
+        Ok(if stored_a? == stored_b? {
             Content::Same
         } else {
             Content::Undecided

@@ -27,7 +27,6 @@ use super::reading::Reading;
 use super::window::Window;
 use crate::fs::btrfs::decode::{CHUNK_ITEM, Chunk, FileExtent, Place};
 use crate::fs::btrfs::{TreeError, Trees};
-use crate::fs::same_bytes;
 use crate::measure::Trouble;
 
 /// The tree of chunks, and the object that its items hang on (`BTRFS_FIRST_CHUNK_TREE_OBJECTID`).
@@ -169,7 +168,7 @@ impl Devices {
             let holds = |sums: &Vec<u8>| checksums.hold(bytes, sums);
             sums.as_ref().is_none_or(holds)
         };
-        let same = same_bytes(bytes_a, bytes_b);
+        let same = bytes_a == bytes_b;
         // What holds for the one holds for the other where neither differs.
         if !hold(bytes_a, &sums_a) || !(same && sums_a == sums_b || hold(bytes_b, &sums_b)) {
             return Ok(None);
@@ -184,7 +183,7 @@ impl Devices {
         let parts = part(a)
             .and_then(|part| bytes_a.get(part))
             .zip(part(b).and_then(|part| bytes_b.get(part)));
-        Ok(parts.map(|(part_a, part_b)| same_bytes(part_a, part_b)))
+        Ok(parts.map(|(part_a, part_b)| part_a == part_b))
     }
 
     /// Forgets the checksums that were read ahead, and the bytes.
