@@ -5,7 +5,7 @@
 //! What comes from a run is as it was when the run was read: later than the start of the check, which
 //! is what is promised, but not the newest.
 
-use super::decode::{DIR_ITEM, Item};
+use super::decode::{DIR_ITEM, INODE_ITEM, Item};
 use super::search::Key;
 
 /// Runs kept.
@@ -61,6 +61,11 @@ impl Run {
         self.keys.len()
     }
 
+    /// Lets the run reach up to a key: there is nothing else before it.
+    fn reach(&mut self, upto: Key) {
+        self.upto = upto;
+    }
+
     /// Whether it has every item of this range.
     pub(super) fn covers(&self, tree: u64, min: Key, max: Key) -> bool {
         self.tree == tree && self.from <= min && max <= self.upto
@@ -89,11 +94,60 @@ impl Run {
     }
 }
 
+/// Inodes that a search for what is new found in a tree: runs that begin with the inode's own item.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    runs: Vec<Run>,
+    bytes: usize,
+}
+
+impl Fresh {
+    /// Inodes and bytes of items kept at most.
+    const INODES_MAX: usize = 64;
+    const BYTES_MAX: usize = 16 << 10;
+
+    /// Adds an inode's own item. Of one that is new every item is: [`Fresh::item`] takes the others.
+    pub(crate) fn inode(&mut self, tree: u64, item: &Item<'_>, is_new: bool) {
+        self.bytes += item.data.len();
+        if self.runs.len() == Self::INODES_MAX || self.bytes > Self::BYTES_MAX {
+            return;
+        }
+        let key = (item.objectid, item.kind, item.offset);
+        let mut run = Run::new(tree, key);
+        run.push(item);
+        if is_new {
+            run.reach((item.objectid, u8::MAX, u64::MAX));
+        }
+        self.runs.push(run);
+    }
+
+    /// Adds the next item of the new inode that was added last.
+    pub(crate) fn item(&mut self, item: &Item<'_>) {
+        self.bytes += item.data.len();
+        let full = self.bytes > Self::BYTES_MAX;
+        let Some(run) = self.runs.last_mut() else {
+            return;
+        };
+        let end = (item.objectid, u8::MAX, u64::MAX);
+        if run.from.0 != item.objectid || run.upto != end {
+            return;
+        }
+        // One of which anything is missing is none.
+        if full {
+            self.runs.pop();
+            return;
+        }
+        run.push(item);
+        run.reach(end);
+    }
+}
+
 /// The runs last read, the newest first.
 #[derive(Debug)]
 pub(super) struct Runs {
     runs: Vec<Run>,
     max: usize,
+    fresh: Vec<Run>,
 }
 
 impl Default for Runs {
@@ -101,6 +155,7 @@ impl Default for Runs {
         Self {
             runs: Vec::new(),
             max: RUNS,
+            fresh: Vec::new(),
         }
     }
 }
@@ -116,7 +171,13 @@ impl Runs {
 
     /// Returns the run that has every item of a range, if one does.
     pub(super) fn find(&self, tree: u64, min: Key, max: Key) -> Option<&Run> {
-        self.runs.iter().find(|run| run.covers(tree, min, max))
+        let mut runs = self.runs.iter().chain(&self.fresh);
+        runs.find(|run| run.covers(tree, min, max))
+    }
+
+    /// Keeps the inodes that a search for what is new found.
+    pub(super) fn keep(&mut self, fresh: Fresh) {
+        self.fresh = fresh.runs;
     }
 
     /// Whether there is a run that was read from just this key on, however far it reaches.
@@ -128,7 +189,11 @@ impl Runs {
 
     /// Returns how many items to read from a key on: the more, the longer inodes were asked for one
     /// after the other.
-    pub(super) fn wanted(&self, tree: u64, (inode, ..): Key) -> u32 {
+    pub(super) fn wanted(&self, tree: u64, (inode, kind, _): Key) -> u32 {
+        // Who knows the inode already asks for what belongs to it alone.
+        if kind != INODE_ITEM && self.fresh.iter().any(|run| run.from.0 == inode) {
+            return FEW;
+        }
         let follows = |run: &&Run| {
             // What follows a directory's entries was not asked for.
             run.tree == tree
@@ -152,6 +217,7 @@ impl Runs {
     /// Forgets all of them: what is asked for next is read anew.
     pub(super) fn clear(&mut self) {
         self.runs.clear();
+        self.fresh.clear();
     }
 }
 
