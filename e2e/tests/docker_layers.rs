@@ -175,6 +175,7 @@ fn tampering_with_the_init_layer_on_overlay2() {
     require!("dockerd", "containerd", "docker", "busybox", "setpriv");
     let daemon = Dockerd::start(Driver::Overlay2);
     daemon.import("image", small_rootfs().path());
+    daemon.create_many("as-made-", 4, "image");
     for (n, (script, path, what)) in [
         ("echo evil > etc/evil", "/etc/evil", ('A', vec![])),
         (
@@ -198,6 +199,14 @@ fn tampering_with_the_init_layer_on_overlay2() {
             ('A', vec![]),
         ),
         ("chmod 4755 .dockerenv", "/.dockerenv", ('A', vec![])),
+        ("chown 5 etc/hostname", "/etc/hostname", ('A', vec![])),
+        ("ln etc/hosts dev/hosts", "/etc/hosts", ('A', vec![])),
+        ("chattr +i dev/console", "/dev/console", ('A', vec![])),
+        (
+            "setfattr -n trusted.overlay.opaque -v y etc",
+            "/etc/passwd",
+            ('D', vec![]),
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -216,6 +225,22 @@ fn tampering_with_the_init_layer_on_overlay2() {
             assert!(got.1.contains(&what.1[0]), "{script}: {got:?}");
         }
     }
+    told_together_as_alone(&daemon);
+}
+
+/// In a run over all of them every container is told as by itself, after others of which nothing is told.
+fn told_together_as_alone(daemon: &Dockerd) {
+    let (all, gaps) = inspect(daemon.live(), &[]).expect("inspect");
+    assert_eq!(gaps, []);
+    assert!(all.iter().take(4).all(|one| one.changes.is_empty()));
+    assert!(all.iter().skip(4).all(|one| !one.changes.is_empty()));
+    for together in &all {
+        let name = together.container.name.as_deref().expect("name");
+        let (alone, gaps) = inspect(daemon.live(), &[name]).expect("inspect");
+        assert_eq!(gaps, []);
+        assert_eq!(together.changes, alone[0].changes, "{name}");
+        assert_eq!(together.gaps, alone[0].gaps, "{name}");
+    }
 }
 
 /// On Btrfs a container is a snapshot of that layer: what is planted before the snapshot is in both.
@@ -231,6 +256,7 @@ fn tampering_with_the_init_layer_on_btrfs() {
     );
     let daemon = Dockerd::start(Driver::Btrfs);
     daemon.import("image", small_rootfs().path());
+    daemon.create_many("as-made-", 4, "image");
     for (n, (script, path, kind)) in [
         ("echo evil > etc/evil", "/etc/evil", 'A'),
         ("echo 6.6.6.6 registry > etc/hosts", "/etc/hosts", 'A'),
@@ -264,6 +290,7 @@ fn tampering_with_the_init_layer_on_btrfs() {
             "{script}: {told:?}"
         );
     }
+    told_together_as_alone(&daemon);
 }
 
 /// More lower layers than fit in one page of mount options by their full names.

@@ -274,7 +274,7 @@ fn bare(path: &RootPath, kind: ChangeKind) -> Change {
 }
 
 /// Returns in which respects the attributes of two objects of one type differ.
-fn aspects(before: &Attributes, after: &Attributes) -> Aspects {
+pub(super) fn aspects(before: &Attributes, after: &Attributes) -> Aspects {
     let mut aspects = Aspects::NONE;
     let mut note = |differs: bool, aspect| {
         if differs {

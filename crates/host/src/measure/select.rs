@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::os::unix::ffi::OsStrExt as _;
 
 use plimsoll_core::model::{
-    Baseline, Container, Cost, EngineKind, Gap, Measurement, RootPath, RuntimePath, escape,
+    Baseline, Change, Container, Cost, EngineKind, Gap, Measurement, RootPath, RuntimePath, escape,
 };
 
 use super::agreement::{self, Agreement};
@@ -89,15 +89,7 @@ impl Run<'_> {
             (LayerStack::Overlay(stack), None | Some(EngineKind::Overlay)) => {
                 let pair = OverlayPair::container(stack, confirm)?;
                 let pair = pair.sharing(stack, &self.images.layers);
-                self.outcome = self.run(&mut pair.with_threads(self.options.jobs));
-                self.injected_layers(stack);
-                // A directory that is being removed lists as empty: that is no answer.
-                if stack.upper.dir.stat_self()?.links == 0 {
-                    self.outcome.gaps.push(Gap::new(
-                        "upper layer",
-                        "it was removed while it was being looked at",
-                    ));
-                }
+                self.overlay(stack, &mut pair.with_threads(self.options.jobs))?;
                 Ok(EngineKind::Overlay)
             }
             (LayerStack::Overlay(stack), Some(EngineKind::Digest)) => {
@@ -141,6 +133,32 @@ impl Run<'_> {
                 }
             ))),
         }
+    }
+
+    fn overlay(&mut self, stack: &OverlayStack, pair: &mut OverlayPair<'_>) -> Result<(), Trouble> {
+        let untouched = match self.only {
+            [] => pair.untouched(),
+            _ => None,
+        };
+        if untouched.is_none() {
+            self.outcome = self.run(pair);
+        }
+        self.injected_layers(stack);
+        let mut upper = stack.upper.dir.stat_self()?;
+        // Something came meanwhile, or went.
+        if untouched.is_some_and(|ctime| ctime != upper.ctime) {
+            self.outcome = self.run(pair);
+            self.injected_layers(stack);
+            upper = stack.upper.dir.stat_self()?;
+        }
+        // A directory that is being removed lists as empty: that is no answer.
+        if upper.links == 0 {
+            self.outcome.gaps.push(Gap::new(
+                "upper layer",
+                "it was removed while it was being looked at",
+            ));
+        }
+        Ok(())
     }
 
     fn btrfs(&mut self, stack: &BtrfsStack) -> Result<(), Trouble> {
@@ -254,10 +272,26 @@ impl Run<'_> {
 
     /// Compares the layers that the runtime put between image and container with the image.
     fn injected_layers(&mut self, stack: &OverlayStack) {
-        for layer in 0..stack.injected.len() {
-            if let Some(pair) = OverlayPair::injected(stack, layer, self.options.confirm) {
+        let examples = match self.only {
+            [] => self.images.layers.examples(stack),
+            _ => None,
+        };
+        let expected = stack.injected_paths.as_slice();
+        for (number, layer) in stack.injected.iter().enumerate() {
+            if let Some(entries) = examples.as_ref().and_then(|all| all.have(layer, expected)) {
+                self.cost.entries_read += entries;
+                continue;
+            }
+            let example = examples.as_ref().and_then(|all| all.read(layer));
+            if let Some(pair) = OverlayPair::injected(stack, number, self.options.confirm) {
                 let injected = self.run(&mut pair.sharing(stack, &self.images.layers));
-                self.add_injected(injected, &stack.injected_paths);
+                if let Some((all, example)) = examples.as_ref().zip(example)
+                    && injected.gaps.is_empty()
+                    && (injected.changes.iter()).all(|change| is_expected(expected, change))
+                {
+                    all.keep(layer, example, expected);
+                }
+                self.add_injected(injected, expected);
             }
         }
     }
@@ -287,11 +321,16 @@ impl Run<'_> {
             let known = container
                 .binary_search_by(|other| other.path.cmp(&change.path))
                 .is_ok();
-            if !known && !expected.iter().any(|path| path.covers(&change)) {
+            if !known && !is_expected(expected, &change) {
                 self.outcome.changes.push(change);
             }
         }
         outcome::sort(&mut self.outcome.changes);
         self.outcome.gaps.extend(injected.gaps);
     }
+}
+
+/// Whether a change is nothing but what the runtime makes.
+fn is_expected(expected: &[RuntimePath], change: &Change) -> bool {
+    expected.iter().any(|path| path.covers(change))
 }

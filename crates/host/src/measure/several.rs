@@ -13,8 +13,13 @@ use crate::layers::LayerStack;
 /// Containers from which on threads are started: each costs as much as comparing one or two.
 const MANY: usize = 16;
 
-/// Threads at most: each has the directories of a container open.
+/// Threads at most, the one that reads the records among them: of each container that is on its way two
+/// directories are open.
 const THREADS_MAX: usize = 4;
+
+/// Containers that a thread takes at a time, at most. Handing one over and waking the thread that waits for it
+/// costs as much as comparing it.
+const BUNDLE_MAX: usize = 16;
 
 /// What is asked of every container.
 #[derive(Debug)]
@@ -54,8 +59,10 @@ pub struct Compared {
 #[derive(Debug)]
 pub struct Comparisons {
     question: Arc<Question>,
-    pool: Option<Threads<Job, Done>>,
-    /// How many threads keep busy.
+    pool: Option<Threads<Vec<Job>, Vec<Done>>>,
+    /// How many containers a thread takes at a time.
+    bundle: usize,
+    /// How many keep all threads busy.
     ahead: usize,
     /// Those handed over that no thread has: without threads, all.
     own: VecDeque<Job>,
@@ -80,17 +87,21 @@ impl Comparisons {
             true => 1,
             false => options.threads().min(THREADS_MAX),
         };
-        let pool = (threads > 1).then(|| {
-            Threads::new(threads, threads, || {
+        // This thread compares as well, when the others have enough to do.
+        let others = threads - 1;
+        let pool = (others > 0).then(|| {
+            Threads::new(others, others, || {
                 let question = Arc::clone(&question);
-                move |job| question.answer(job)
+                move |jobs: Vec<Job>| jobs.into_iter().map(|job| question.answer(job)).collect()
             })
         });
+        let bundle = (count / (2 * threads)).clamp(1, BUNDLE_MAX);
         Self {
             ahead: match pool {
-                Some(_) => 2 * threads,
+                Some(_) => bundle * (2 * others + 1),
                 None => 0,
             },
+            bundle,
             question,
             pool,
             own: VecDeque::new(),
@@ -102,15 +113,21 @@ impl Comparisons {
 
     /// Hands over the next container.
     pub fn submit(&mut self, container: Container, stack: LayerStack) {
-        let job = Job {
+        self.own.push_back(Job {
             number: self.submitted,
             container,
             stack,
-        };
+        });
         self.submitted += 1;
-        match &mut self.pool {
-            Some(pool) => pool.submit(job),
-            None => self.own.push_back(job),
+        if let Some(pool) = &mut self.pool
+            && self.own.len() == self.bundle
+            && let Err(jobs) = pool.try_submit(self.own.drain(..).collect())
+        {
+            // All are busy: these are for this thread.
+            for job in jobs {
+                let done = self.question.answer(job);
+                self.done.insert(done.number, done.compared);
+            }
         }
     }
 
@@ -128,14 +145,18 @@ impl Comparisons {
             return None;
         }
         self.taken += 1;
-        if let Some(job) = self.own.pop_front() {
-            return Some(self.question.answer(job).compared);
+        loop {
+            if let Some(compared) = self.done.remove(&number) {
+                return Some(compared);
+            }
+            if self.own.front().is_some_and(|job| job.number == number) {
+                let job = self.own.pop_front()?;
+                return Some(self.question.answer(job).compared);
+            }
+            for done in self.pool.as_mut()?.next(true)? {
+                self.done.insert(done.number, done.compared);
+            }
         }
-        while !self.done.contains_key(&number) {
-            let done = self.pool.as_mut()?.next(true)?;
-            self.done.insert(done.number, done.compared);
-        }
-        self.done.remove(&number)
     }
 }
 

@@ -5,12 +5,14 @@ pub(crate) mod decode;
 pub(crate) mod fuzzing;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod memory;
+mod nesting;
 mod places;
 mod runs;
 mod search;
 mod still;
 mod touched;
 
+pub(crate) use runs::Fresh;
 pub(crate) use search::{Key, Trees};
 pub(crate) use still::Still;
 

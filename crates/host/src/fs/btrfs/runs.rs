@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 
-use super::decode::{self, DIR_ITEM, Item};
+use super::decode::{self, DIR_ITEM, INODE_ITEM, Item};
 use super::search::Key;
 
 /// Runs kept.
@@ -63,7 +63,6 @@ impl Run {
 
     /// Adds the next item. The run reaches as far as the last one added; with none, to the end of the
     /// tree.
-    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn push(&mut self, item: &Item<'_>) {
         let start = self.data.len();
         self.data.extend_from_slice(item.data);
@@ -101,6 +100,11 @@ impl Run {
 
     pub(super) fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Lets the run reach up to a key: there is nothing else before it.
+    fn reach(&mut self, upto: Key) {
+        self.upto = upto;
     }
 
     /// Whether it has every item of this range.
@@ -148,11 +152,60 @@ impl Run {
     }
 }
 
+/// Inodes that a search for what is new found in a tree: runs that begin with the inode's own item.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    runs: Vec<Run>,
+    bytes: usize,
+}
+
+impl Fresh {
+    /// Inodes and bytes of items kept at most.
+    const INODES_MAX: usize = 64;
+    const BYTES_MAX: usize = 16 << 10;
+
+    /// Adds an inode's own item. Of one that is new every item is: [`Fresh::item`] takes the others.
+    pub(crate) fn inode(&mut self, tree: u64, item: &Item<'_>, is_new: bool) {
+        self.bytes += item.data.len();
+        if self.runs.len() == Self::INODES_MAX || self.bytes > Self::BYTES_MAX {
+            return;
+        }
+        let key = (item.objectid, item.kind, item.offset);
+        let mut run = Run::new(tree, key);
+        run.push(item);
+        if is_new {
+            run.reach((item.objectid, u8::MAX, u64::MAX));
+        }
+        self.runs.push(run);
+    }
+
+    /// Adds the next item of the new inode that was added last.
+    pub(crate) fn item(&mut self, item: &Item<'_>) {
+        self.bytes += item.data.len();
+        let full = self.bytes > Self::BYTES_MAX;
+        let Some(run) = self.runs.last_mut() else {
+            return;
+        };
+        let end = (item.objectid, u8::MAX, u64::MAX);
+        if run.from.0 != item.objectid || run.upto != end {
+            return;
+        }
+        // One of which anything is missing is none.
+        if full {
+            self.runs.pop();
+            return;
+        }
+        run.push(item);
+        run.reach(end);
+    }
+}
+
 /// The runs last read, the newest first.
 #[derive(Debug)]
 pub(super) struct Runs {
     runs: Vec<Run>,
     max: usize,
+    fresh: Vec<Run>,
 }
 
 impl Default for Runs {
@@ -160,6 +213,7 @@ impl Default for Runs {
         Self {
             runs: Vec::new(),
             max: RUNS,
+            fresh: Vec::new(),
         }
     }
 }
@@ -175,9 +229,15 @@ impl Runs {
 
     /// Returns the run that has every item of a range, if one does.
     pub(super) fn find(&self, tree: u64, min: Key, max: Key) -> Option<&Run> {
-        let run = self.runs.iter().find(|run| run.covers(tree, min, max))?;
+        let mut runs = self.runs.iter().chain(&self.fresh);
+        let run = runs.find(|run| run.covers(tree, min, max))?;
         run.note(min.0);
         Some(run)
+    }
+
+    /// Keeps the inodes that a search for what is new found.
+    pub(super) fn keep(&mut self, fresh: Fresh) {
+        self.fresh = fresh.runs;
     }
 
     /// Whether there is a run that was read from just this key on, however far it reaches.
@@ -189,7 +249,11 @@ impl Runs {
 
     /// Returns how many items to read from a key on: the more, the longer inodes were asked for one
     /// after the other, or almost.
-    pub(super) fn wanted(&self, tree: u64, (inode, ..): Key) -> u32 {
+    pub(super) fn wanted(&self, tree: u64, (inode, kind, _): Key) -> u32 {
+        // Who knows the inode already asks for what belongs to it alone.
+        if kind != INODE_ITEM && self.fresh.iter().any(|run| run.from.0 == inode) {
+            return FEW;
+        }
         let follows = |run: &&Run| {
             // What follows a directory's entries was not asked for.
             run.tree == tree
@@ -208,6 +272,7 @@ impl Runs {
     /// Forgets all of them: what is asked for next is read anew.
     pub(super) fn clear(&mut self) {
         self.runs.clear();
+        self.fresh.clear();
     }
 }
 

@@ -8,10 +8,9 @@ use rustix::io::Errno;
 
 use super::TreeError;
 use super::decode::{
-    self, DirEntry, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode, Item, Location, ROOT_BACKREF,
-    ROOT_ITEM, ROOT_REF, Root,
+    self, DirEntry, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode, Item, Location, ROOT_ITEM, Root,
 };
-use super::runs::{LAST_KEY, MANY, Run, Runs};
+use super::runs::{Fresh, LAST_KEY, MANY, Run, Runs};
 use super::still::Still;
 use crate::fs::Dir;
 
@@ -116,9 +115,36 @@ impl<'s> Trees<'s> {
     pub(crate) fn each(
         &mut self,
         tree: u64,
-        (min, max): (Key, Key),
+        range: (Key, Key),
         min_transid: u64,
         batch: u32,
+        each: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TreeError> {
+        let space = match batch {
+            1 => SINGLE,
+            _ => FIRST,
+        };
+        self.each_within(tree, range, min_transid, (batch, space), each)
+    }
+
+    /// The same of all items, of which there are some hundred.
+    pub(crate) fn each_of_many(
+        &mut self,
+        tree: u64,
+        range: (Key, Key),
+        min_transid: u64,
+        each: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TreeError> {
+        self.each_within(tree, range, min_transid, (u32::MAX, BUFFER), each)
+    }
+
+    /// The same with so much room for the first ones.
+    fn each_within(
+        &mut self,
+        tree: u64,
+        (min, max): (Key, Key),
+        min_transid: u64,
+        (batch, mut space): (u32, usize),
         mut each: impl FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<(), TreeError> {
         let mut key = SearchKey {
@@ -127,10 +153,6 @@ impl<'s> Trees<'s> {
             max,
             min_transid,
             max_items: batch,
-        };
-        let mut space = match batch {
-            1 => SINGLE,
-            _ => FIRST,
         };
         loop {
             let count = match self.source.search(self.anchor.as_fd(), &key, space) {
@@ -222,6 +244,11 @@ impl<'s> Trees<'s> {
         Ok(())
     }
 
+    /// Keeps the inodes of a tree that a search for what is new found, to be asked for later.
+    pub(crate) fn keep_fresh(&mut self, tree: u64, fresh: Fresh) {
+        self.runs_mut(tree).keep(fresh);
+    }
+
     /// Returns what `decode` makes of the item with exactly this key; `None` when there is none.
     pub(crate) fn one<T>(
         &mut self,
@@ -268,43 +295,6 @@ impl<'s> Trees<'s> {
         Ok(root.filter(|root| root.refs > 0))
     }
 
-    /// Whether the file system has a tree of this number.
-    pub(crate) fn has_tree(&mut self, tree: u64) -> Result<bool, TreeError> {
-        let mut found = false;
-        let range = ((tree, ROOT_ITEM, 0), (tree, ROOT_ITEM, u64::MAX));
-        self.each(ROOT_TREE, range, 0, 1, |_| {
-            found = true;
-            ControlFlow::Break(())
-        })?;
-        Ok(found)
-    }
-
-    /// Returns where the subvolume `child` hangs in `parent`: a directory and a name; `None` when it does
-    /// not. A snapshot copies the entry of a subvolume that was nested in its source, but not the
-    /// subvolume: there the entry shows as an empty directory.
-    ///
-    /// # Errors
-    /// [`TreeError::Undecodable`] as well when it hangs in another one at once, which none can.
-    pub(crate) fn hangs_in(&mut self, child: u64, parent: u64) -> Result<Option<Name>, TreeError> {
-        let mut hangs = None;
-        let mut count = 0;
-        let mut odd = false;
-        let range = ((child, ROOT_BACKREF, 0), (child, ROOT_BACKREF, u64::MAX));
-        self.each(ROOT_TREE, range, 0, 2, |item| {
-            count += 1;
-            if item.offset == parent {
-                hangs = decode::root_ref(item.data).map(|(dir, name)| (dir, name.into()));
-                odd |= hangs.is_none();
-            }
-            ControlFlow::Continue(())
-        })?;
-        if odd || count > 1 {
-            Err(TreeError::Undecodable(ROOT_TREE))
-        } else {
-            Ok(hangs)
-        }
-    }
-
     /// Whether a directory's own record of its names has this one, and no other: it can have but one.
     /// The record may be as an earlier search found it.
     pub(crate) fn is_only_name(
@@ -328,25 +318,6 @@ impl<'s> Trees<'s> {
             }
         })?;
         Ok(only)
-    }
-
-    /// Returns where subvolumes hang in a subvolume: directories and names.
-    pub(crate) fn nested(&mut self, parent: u64) -> Result<Vec<Name>, TreeError> {
-        let mut nested: Vec<Name> = Vec::new();
-        let mut odd = false;
-        let range = ((parent, ROOT_REF, 0), (parent, ROOT_REF, u64::MAX));
-        self.each(ROOT_TREE, range, 0, u32::MAX, |item| {
-            match decode::root_ref(item.data) {
-                Some((dir, name)) => nested.push((dir, name.into())),
-                None => odd = true,
-            }
-            ControlFlow::Continue(())
-        })?;
-        if odd {
-            Err(TreeError::Undecodable(parent))
-        } else {
-            Ok(nested)
-        }
     }
 
     /// Returns where a name leads in a directory; `None` when the directory has no such name.

@@ -6,8 +6,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::leads::Leads;
 use crate::fs::Dir;
-use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, INODE_ITEM, Inode};
-use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
+use crate::fs::btrfs::decode::{
+    DIR_INDEX, DIR_ITEM, EXTENT_DATA, FileExtent, INODE_ITEM, Inode, Item,
+};
+use crate::fs::btrfs::{Fresh, ROOT_DIRECTORY, TreeError, Trees};
 use crate::measure::Trouble;
 
 /// Highest number that an inode can have (`BTRFS_LAST_FREE_OBJECTID`).
@@ -30,6 +32,13 @@ pub(super) struct Candidates {
     leads: Leads,
 }
 
+/// A tree, and the last transaction that changed it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dated {
+    pub(super) tree: u64,
+    pub(super) generation: u64,
+}
+
 impl Candidates {
     /// Finds every inode that changed in either tree after transaction `base`, in which one became a
     /// snapshot of the other, and the names that lead to it from the root. Returns as well which
@@ -43,37 +52,49 @@ impl Candidates {
     /// Reading updates it too, once for each file on most mounts, and those are told apart here, all at
     /// one go: one that nothing else happened to has the same times and counts, and no new extent.
     ///
-    /// Where there are many, and `may_have_thread` says so, a thread climbs from those that were found while
+    /// The generation of a tree is that of its topmost node. Where that is not later, there is nothing to
+    /// search for; what was written meanwhile is found out once all was compared.
+    ///
+    /// With `keep_fresh` the inodes of the container that are written anew are kept to be asked for later:
+    /// for a tree that nobody writes to. Where there are many, and `may_have_thread` says so, a thread climbs from those that were found while
     /// the next are looked for.
     pub(super) fn find(
         trees: &mut Trees<'_>,
-        (container, image): (u64, u64),
+        container: Dated,
+        image: Dated,
         base: u64,
+        keep_fresh: bool,
         may_have_thread: bool,
     ) -> Result<(Self, Vec<u64>), Trouble> {
         let anchor = trees.anchor();
+        let sides = (container.tree, image.tree);
         let mut inodes = Vec::new();
         let mut climber = Climber::default();
         std::thread::scope(|scope| {
             let mut thread: Option<(Sender<Vec<u64>>, _)> = None;
-            let mut from = ROOT_DIRECTORY;
-            loop {
+            let mut fresh = keep_fresh.then(Fresh::default);
+            let mut from = (container.generation > base).then_some(ROOT_DIRECTORY);
+            while let Some(start) = from {
                 let before = inodes.len();
-                let next = add_changed(&mut inodes, trees, (container, image), base, from)?;
+                let start = (start, fresh.as_mut());
+                let next = add_changed(&mut inodes, trees, sides, base, start)?;
+                // Where there are many, the last one that was found may not have been found whole.
+                if let Some(fresh) = fresh.take()
+                    && next.is_none()
+                {
+                    trees.keep_fresh(container.tree, fresh);
+                }
                 if next.is_some() && may_have_thread && thread.is_none() {
                     let (sender, found) = channel();
-                    let climb = move || beside(anchor, image, found);
+                    let climb = move || beside(anchor, image.tree, found);
                     thread = Some((sender, scope.spawn(climb)));
                 }
                 let found = inodes.get(before..).unwrap_or_default();
                 match &thread {
                     Some((sender, _)) => drop(sender.send(found.to_vec())),
-                    None => climber.climb_all(trees, image, found)?,
+                    None => climber.climb_all(trees, image.tree, found)?,
                 }
-                match next {
-                    Some(next) => from = next,
-                    None => break,
-                }
+                from = next;
             }
             if let Some((sender, thread)) = thread {
                 drop(sender);
@@ -85,16 +106,19 @@ impl Candidates {
             Ok::<(), Trouble>(())
         })?;
         let (mut moved, known) = (Vec::new(), inodes.len());
-        changed_since(trees, image, base, ROOT_DIRECTORY, |change| {
-            // Of one inode they come one after the other.
-            if moved.last() != Some(&change.inode) {
-                moved.push(change.inode);
-                if !change.new {
-                    inodes.push(change.inode);
+        if image.generation > base {
+            changed_since(trees, image.tree, base, (ROOT_DIRECTORY, None), |change| {
+                // Of one inode they come one after the other.
+                if moved.last() != Some(&change.inode) {
+                    moved.push(change.inode);
+                    if !change.new {
+                        inodes.push(change.inode);
+                    }
                 }
-            }
-            ControlFlow::Continue(())
-        })?;
+                ControlFlow::Continue(())
+            })?;
+        }
+        let image = image.tree;
         let of_image = inodes.get(known..).unwrap_or_default();
         climber.climb_all(trees, image, of_image)?;
         inodes.sort_unstable();
@@ -142,12 +166,12 @@ fn add_changed(
     trees: &mut Trees<'_>,
     (container, image): (u64, u64),
     base: u64,
-    from: u64,
+    start: (u64, Option<&mut Fresh>),
 ) -> Result<Option<u64>, Trouble> {
     let before = inodes.len();
     let mut touched: Vec<(u64, Inode)> = Vec::new();
     let mut next = None;
-    changed_since(trees, container, base, from, |change| {
+    changed_since(trees, container, base, start, |change| {
         if next.is_none() && touched.len() >= TOUCHED_MAX {
             next = Some(change.inode);
         }
@@ -226,6 +250,32 @@ fn beside(anchor: &Dir, tree: u64, found: Receiver<Vec<u64>>) -> Result<(Climber
     Ok((climber, trees.items_read()))
 }
 
+/// Directories with many entries among the items that a search gave.
+#[derive(Debug, Default)]
+struct Entries {
+    directory: u64,
+    count: usize,
+    large: Vec<u64>,
+}
+
+impl Entries {
+    /// Items from which on it costs less to begin another search behind them.
+    const MANY: usize = 32;
+
+    fn add(&mut self, item: &Item<'_>) {
+        if !matches!(item.kind, DIR_ITEM | DIR_INDEX) {
+            return;
+        }
+        if self.directory != item.objectid {
+            (self.directory, self.count) = (item.objectid, 0);
+        }
+        self.count += 1;
+        if self.count == Self::MANY {
+            self.large.push(item.objectid);
+        }
+    }
+}
+
 /// What is newer than a transaction in a tree.
 #[derive(Debug, Clone, Copy)]
 struct Change {
@@ -237,50 +287,86 @@ struct Change {
 }
 
 /// Gives what is newer in a tree than transaction `base`, from inode `from` on, in the order of inodes
-/// and the item of each before its extents, until `each` breaks.
+/// and the item of each before its extents, until `each` breaks. Those that were written anew are added to
+/// `fresh`.
 fn changed_since(
     trees: &mut Trees<'_>,
     tree: u64,
     base: u64,
-    from: u64,
+    (from, mut fresh): (u64, Option<&mut Fresh>),
     mut each: impl FnMut(Change) -> ControlFlow<()>,
 ) -> Result<(), TreeError> {
     let mut undecodable = false;
     // The item of an inode comes before its extents, and that of a new one is never passed over.
     let mut new = None;
-    let everything = ((from, 0, 0), (LAST_FREE_OBJECTID, u8::MAX, u64::MAX));
-    trees.each(
-        tree,
-        everything,
-        base.saturating_add(1),
-        u32::MAX,
-        |found| {
-            let inode = found.objectid;
-            let newer = match found.kind {
-                INODE_ITEM => Inode::decode(found.data).map(|item| {
-                    if item.generation > base {
-                        new = Some(inode);
-                    }
-                    (item.transid > base).then_some(Some(item))
-                }),
-                EXTENT_DATA => FileExtent::decode(found.data)
-                    .map(|extent| (extent.generation > base).then_some(None)),
-                _ => Some(None),
-            };
-            match newer {
-                Some(None) => ControlFlow::Continue(()),
-                Some(Some(item)) => each(Change {
-                    inode,
-                    new: new == Some(inode),
-                    item,
-                }),
-                None => {
-                    undecodable = true;
-                    ControlFlow::Break(())
+    let mut entries = Entries::default();
+    let passed_over = match fresh {
+        Some(_) => trees.large(),
+        None => Vec::new(),
+    };
+    let mut look = |found: Item<'_>| {
+        let inode = found.objectid;
+        if let (Some(fresh), false) = (&mut fresh, found.kind == INODE_ITEM) {
+            fresh.item(&found);
+            entries.add(&found);
+        }
+        let newer = match found.kind {
+            INODE_ITEM => Inode::decode(found.data).map(|item| {
+                let is_new = item.generation > base;
+                if is_new {
+                    new = Some(inode);
                 }
+                if let Some(fresh) = &mut fresh
+                    && item.transid > base
+                {
+                    let is_whole = is_new && passed_over.binary_search(&inode).is_err();
+                    fresh.inode(tree, &found, is_whole);
+                }
+                (item.transid > base).then_some(Some(item))
+            }),
+            EXTENT_DATA => FileExtent::decode(found.data)
+                .map(|extent| (extent.generation > base).then_some(None)),
+            _ => Some(None),
+        };
+        match newer {
+            Some(None) => ControlFlow::Continue(()),
+            Some(Some(item)) => each(Change {
+                inode,
+                new: new == Some(inode),
+                item,
+            }),
+            None => {
+                undecodable = true;
+                ControlFlow::Break(())
             }
-        },
-    )?;
+        }
+    };
+    let later = base.saturating_add(1);
+    let last = (LAST_FREE_OBJECTID, u8::MAX, u64::MAX);
+    if passed_over.is_empty() {
+        let everything = ((from, 0, 0), last);
+        trees.each(tree, everything, later, u32::MAX, look)?;
+    } else {
+        let mut from = (from, 0, 0);
+        let mut flow = ControlFlow::Continue(());
+        let gaps = passed_over.iter().map(|inode| {
+            let upto = (*inode, DIR_ITEM - 1, u64::MAX);
+            (upto, (*inode, DIR_INDEX + 1, 0))
+        });
+        for (upto, next) in gaps.chain([(last, last)]) {
+            trees.each_of_many(tree, (from, upto), later, |found| {
+                flow = look(found);
+                flow
+            })?;
+            if flow.is_break() {
+                break;
+            }
+            from = next;
+        }
+    }
+    for directory in entries.large {
+        trees.note_large(directory);
+    }
     if undecodable {
         Err(TreeError::Undecodable(tree))
     } else {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::candidates::Candidates;
+use super::candidates::{Candidates, Dated};
 use super::device::Devices;
 use super::shared::ImageTrees;
 use super::steady::Start;
@@ -133,7 +133,9 @@ impl<'s> BtrfsPair<'s> {
                 container.id, image.id
             )));
         }
-        if let Some(still) = known(image_root.generation) {
+        let known = known(image_root.generation);
+        let is_injected = known.is_some();
+        if let Some(still) = known {
             trees.keep_still(still);
         }
         let looked_at = looked_at.id;
@@ -141,8 +143,17 @@ impl<'s> BtrfsPair<'s> {
         let (candidates, moved) = match scope {
             Scope::Paths => (None, Vec::new()),
             Scope::Everything => {
-                let (candidates, moved) =
-                    Candidates::find(&mut trees, (looked_at, image.id), base, may_have_threads)?;
+                let dated = |tree, generation| Dated { tree, generation };
+                let container = dated(looked_at, start.generation);
+                let image = dated(image.id, image_root.generation);
+                let (candidates, moved) = Candidates::find(
+                    &mut trees,
+                    container,
+                    image,
+                    base,
+                    is_injected,
+                    may_have_threads,
+                )?;
                 (Some(candidates), moved)
             }
         };

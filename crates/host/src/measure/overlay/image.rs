@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::example::{Example, Known};
 use super::marks::Marks;
 use super::node::{Leaf, Node, Part};
 use crate::fs::{Dir, Stat};
 use crate::layers::{Layer, MarkNamespace, OverlayStack};
+use plimsoll_core::model::RuntimePath;
 
 /// Images of which anything is kept: those that were asked about last.
 const IMAGES_MAX: usize = 8;
@@ -31,6 +33,23 @@ pub struct Images {
 impl Images {
     /// Returns what is known of the layers of a stack's image, of which the topmost has this number there.
     pub(super) fn of(&self, stack: &OverlayStack, from: usize) -> Option<Shared> {
+        let image = self.image(stack);
+        Some(Shared { image, from })
+    }
+
+    /// Returns what is known of the layer that a runtime put between a stack's image and the container, where
+    /// there is one and its marks are the kernel's.
+    #[must_use]
+    pub fn examples(&self, stack: &OverlayStack) -> Option<Examples> {
+        let prefix = stack.marks.prefix()?;
+        let is_one = stack.injected.len() == 1 && stack.data_only.is_empty();
+        is_one.then(|| Examples {
+            image: self.image(stack),
+            prefix,
+        })
+    }
+
+    fn image(&self, stack: &OverlayStack) -> Arc<Image> {
         let mut known = locked(&self.known);
         let image = match known.iter().position(|image| image.is_of(stack)) {
             Some(at) => known.remove(at),
@@ -42,11 +61,44 @@ impl Images {
                     layers: stack.image.clone(),
                     marks: stack.marks,
                     found: Mutex::new(Found::of(&stack.image)),
+                    example: Known::default(),
                 })
             }
         };
         known.push(Arc::clone(&image));
-        Some(Shared { image, from })
+        image
+    }
+}
+
+/// What is known of the layers that a runtime put over one image for its containers.
+#[derive(Debug)]
+pub struct Examples {
+    image: Arc<Image>,
+    prefix: &'static [u8],
+}
+
+impl Examples {
+    /// Returns how many entries a layer has, when it is as one of another container on the image in which
+    /// nothing was found but what was expected.
+    #[must_use]
+    pub fn have(&self, layer: &Layer, expected: &[RuntimePath]) -> Option<u64> {
+        self.image.example.is_of(layer, expected, self.prefix)
+    }
+
+    /// Reads a layer before it is compared, when it may become the example.
+    pub(in crate::measure) fn read(&self, layer: &Layer) -> Option<Example> {
+        self.image.example.read(layer, self.prefix)
+    }
+
+    /// Keeps it, when nothing was found in it but what was expected.
+    pub(in crate::measure) fn keep(
+        &self,
+        layer: &Layer,
+        example: Example,
+        expected: &[RuntimePath],
+    ) {
+        let known = &self.image.example;
+        known.keep(layer, example, expected, self.prefix);
     }
 }
 
@@ -58,6 +110,8 @@ struct Image {
     /// Which attributes were taken for marks.
     marks: MarkNamespace,
     found: Mutex<Found>,
+    /// The layer that the runtime put over it for one of its containers.
+    example: Known,
 }
 
 impl Image {

@@ -1,6 +1,6 @@
 //! The attributes by which overlayfs marks entries, and those that a process in the container sees.
 
-use plimsoll_core::model::{Bytes, FileType};
+use plimsoll_core::model::{Attributes, Bytes, FileType};
 use rustix::io::Errno;
 
 use super::fuse;
@@ -35,6 +35,15 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
+    /// Returns attributes as the flags show them that could not be set on the copy itself.
+    pub(super) fn shown(&self, attributes: Attributes) -> Attributes {
+        Attributes {
+            immutable: attributes.immutable | self.immutable,
+            append_only: attributes.append_only | self.append_only,
+            ..attributes
+        }
+    }
+
     /// Decodes the marks of an object of this type and size from the names of its attributes, each
     /// ended by a NUL byte; `value` reads one.
     pub(super) fn decode(

@@ -8,6 +8,7 @@
 
 mod again;
 mod content;
+mod example;
 pub(crate) mod fuse;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -18,6 +19,7 @@ pub(crate) mod marks;
 mod node;
 mod readers;
 mod redirect;
+mod untouched;
 
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
@@ -25,8 +27,8 @@ use std::sync::Arc;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 
-pub use self::image::Images;
 use self::image::Shared;
+pub use self::image::{Examples, Images};
 use self::index::Index;
 pub use self::listing::Cursor;
 use self::marks::{MarkReader, Marks};
@@ -351,19 +353,17 @@ impl Pair for OverlayPair<'_> {
     }
 
     fn attributes(&mut self, _: Side, node: &Node) -> Result<Attributes, Trouble> {
-        let (stat, marks, target) = match node {
+        match node {
             Node::Dir { parts, .. } => {
-                let top = parts
-                    .first()
-                    .ok_or_else(|| Trouble("it has no layer".into()))?;
-                (&top.stat, &top.marks, None)
+                let top = parts.first();
+                let top = top.ok_or_else(|| Trouble("it has no layer".into()))?;
+                Ok(top.attributes())
             }
-            Node::Leaf(leaf) => (&leaf.stat, &leaf.marks, leaf.target()?),
-        };
-        let mut attributes = stat.attributes(target.map(Bytes::from));
-        attributes.immutable |= marks.immutable;
-        attributes.append_only |= marks.append_only;
-        Ok(attributes)
+            Node::Leaf(leaf) => {
+                let target = leaf.target()?.map(Bytes::from);
+                Ok(leaf.marks.shown(leaf.stat.attributes(target)))
+            }
+        }
     }
 
     fn xattrs(&mut self, _: Side, node: &Node) -> Result<Vec<(Bytes, Bytes)>, Trouble> {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use plimsoll_core::model::FileType;
+use plimsoll_core::model::{Attributes, FileType};
 use rustix::io::Errno;
 
 use super::marks::Marks;
@@ -65,6 +65,11 @@ impl Node {
 }
 
 impl Part {
+    /// Returns its attributes.
+    pub(super) fn attributes(&self) -> Attributes {
+        self.marks.shown(self.stat.attributes(None))
+    }
+
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.layer == other.layer
             && self.stat.ino == other.stat.ino
