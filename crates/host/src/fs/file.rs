@@ -95,8 +95,11 @@ pub struct Difference {
     pub bytes_read: u64,
 }
 
-/// Bytes read from each file at a time.
-const PORTION: usize = 128 << 10;
+/// Bytes read from each file at a time: those of both fit into the caches of a processor.
+const PORTION: usize = 64 << 10;
+
+/// From how many bytes on a file is looked through for holes, and read ahead.
+const LARGE: u64 = 128 << 10;
 
 /// Compares files, with buffers that serve for one pair after the other.
 #[derive(Debug, Default)]
@@ -115,7 +118,7 @@ impl Comparer {
             differs: false,
             bytes_read: 0,
         };
-        if size > PORTION as u64 {
+        if size > LARGE {
             for fd in [a.as_fd(), b.as_fd()] {
                 // Advice only: where it is refused, reading is merely slower.
                 #[expect(clippy::let_underscore_must_use, reason = "advice only")]
@@ -124,7 +127,7 @@ impl Comparer {
         }
         let mut offset = 0;
         while offset < size {
-            if size > PORTION as u64 {
+            if size > LARGE {
                 let next =
                     next_data(a.as_fd(), offset, size)?.min(next_data(b.as_fd(), offset, size)?);
                 if next >= size {
