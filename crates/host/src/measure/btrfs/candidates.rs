@@ -16,7 +16,7 @@ use crate::measure::Trouble;
 const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;
 
 /// Inodes that were written anew which are held at a time, until it is known which of them differ.
-const TOUCHED_MAX: usize = 2048;
+const TOUCHED_MAX: usize = 512;
 
 /// The inodes of the image that may differ in the container, and the names that lead to them.
 ///

@@ -23,7 +23,7 @@ pub(super) const GAP: u64 = 24 << 10;
 pub(super) const WINDOW: u64 = 96 << 10;
 
 /// Threads that read.
-const READERS: usize = 3;
+const READERS: usize = 2;
 
 /// The longest place that is read into a window: of a compressed extent, which is read as a whole.
 const LONGEST: u64 = MAX_COMPRESSED;
@@ -153,7 +153,12 @@ impl Devices {
         if length(&near) > WINDOW {
             near = ahead::merged(places, 0, WINDOW);
         }
-        let blocks = near.iter().map(|place| place.end - place.start + ALIGNMENT);
+        // Sectors are whole blocks on the device too, mostly; else each may begin and end within one.
+        let beside = match sector.is_multiple_of(ALIGNMENT) {
+            true => 0,
+            false => ALIGNMENT,
+        };
+        let blocks = near.iter().map(|place| place.end - place.start + beside);
         let Ok(room) = to_usize(blocks.sum()) else {
             return Reads::default();
         };
