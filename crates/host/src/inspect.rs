@@ -11,7 +11,6 @@ use plimsoll_core::model::{
 pub use crate::measure::Options;
 use crate::measure::{Compared, Comparisons, REFERENCE, view};
 use crate::privilege;
-use crate::proc::mounts::Mounts;
 pub use crate::runtimes::find::{FindError as InspectError, Sources, Target};
 use crate::runtimes::{Located, Runtime, find};
 use crate::seal::Prover;
@@ -99,7 +98,6 @@ struct Found {
     /// To tell which one it is, should no measurement come back.
     container: Container,
     mounts: Vec<ExpectedMount>,
-    seen: Option<Mounts>,
     gaps: Vec<Gap>,
 }
 
@@ -111,7 +109,6 @@ impl Run<'_> {
             Ok(Located {
                 stack,
                 mounts,
-                seen,
                 gaps,
             }) => {
                 let found = Found {
@@ -120,7 +117,6 @@ impl Run<'_> {
                         ..Container::new(container.id.clone(), container.runtime)
                     },
                     mounts,
-                    seen,
                     gaps,
                 };
                 self.comparisons.submit(container, stack);
@@ -178,7 +174,6 @@ impl Run<'_> {
             let known = view::Known {
                 expected: &found.mounts,
                 further: &|container| runtime.further_mounts(container, &stack),
-                seen: found.seen.as_ref(),
             };
             view::look(&mut measurement, &known, self.paths, &self.host);
         }

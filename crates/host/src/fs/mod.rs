@@ -51,17 +51,11 @@ pub fn read_small_bytes(path: impl AsRef<std::path::Path>) -> std::io::Result<Ve
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
         Mode::empty(),
     )?;
-    read_small_of(&mut std::fs::File::from(fd))
-}
-
-/// The same of a file that is open.
-///
-/// # Errors
-/// Those of reading; `InvalidData` when it is longer than [`RECORD_LIMIT`].
-pub(crate) fn read_small_of(file: &mut std::fs::File) -> std::io::Result<Vec<u8>> {
     // The kernel's files say nothing of their length, and give a page at a time.
     let mut bytes = Vec::with_capacity(4096);
-    file.take(RECORD_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    std::fs::File::from(fd)
+        .take(RECORD_LIMIT as u64 + 1)
+        .read_to_end(&mut bytes)?;
     match bytes.len() {
         0..=RECORD_LIMIT => Ok(bytes),
         _ => Err(too_long(RECORD_LIMIT)),

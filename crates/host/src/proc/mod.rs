@@ -7,7 +7,6 @@ pub(crate) mod fuzzing;
 pub(crate) mod life;
 pub(crate) mod maps;
 pub mod mountinfo;
-pub(crate) mod mounts;
 pub(crate) mod root;
 pub(crate) mod table;
 pub(crate) mod writers;

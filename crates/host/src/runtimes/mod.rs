@@ -23,7 +23,6 @@ use plimsoll_core::model::{Change, Container, ExpectedMount, Gap, RuntimePath};
 
 use crate::layers::LayerStack;
 use crate::layers::stored::StoredImage;
-use crate::proc::mounts::Mounts;
 
 /// Why a runtime could not be asked, or a container not be located.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,8 +80,6 @@ pub struct Located {
     pub stack: LayerStack,
     /// What runtime and configuration mount over the rootfs of this container while it runs.
     pub mounts: Vec<ExpectedMount>,
-    /// What its first process has mounted, where that was looked at.
-    pub seen: Option<Mounts>,
     /// What could not be seen, or is contradictory, about where they lie.
     pub gaps: Vec<Gap>,
 }

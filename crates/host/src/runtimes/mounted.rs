@@ -4,12 +4,11 @@ use plimsoll_core::model::Gap;
 
 use crate::proc::life;
 use crate::proc::mountinfo::{Mount, subvolume_option};
-use crate::proc::mounts::Mounts;
 
-/// Returns what the first process of a container that runs has mounted.
-pub(in crate::runtimes) fn seen_by(pid: Option<u32>, gaps: &mut Vec<Gap>) -> Option<Mounts> {
-    match life::mounts(pid?) {
-        Ok(mounts) => mounts,
+/// Returns what is mounted at the root of the first process of a container that runs.
+pub(in crate::runtimes) fn mounted(pid: Option<u32>, gaps: &mut Vec<Gap>) -> Option<Mount> {
+    match life::root_mount(pid?) {
+        Ok(mount) => mount,
         Err(why) => {
             gaps.push(Gap::new("mountinfo", why));
             None

@@ -231,7 +231,6 @@ impl Runtime for OverlayMount {
         Ok(Located {
             stack: LayerStack::Overlay(self.stack()?),
             mounts: Vec::new(),
-            seen: None,
             gaps: Vec::new(),
         })
     }

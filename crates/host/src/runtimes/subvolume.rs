@@ -151,7 +151,6 @@ impl Runtime for Subvolume {
         Ok(Located {
             stack: LayerStack::Btrfs(self.stack()?),
             mounts: Vec::new(),
-            seen: None,
             gaps: Vec::new(),
         })
     }

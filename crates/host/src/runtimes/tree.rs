@@ -50,7 +50,6 @@ impl Runtime for Tree {
         if !plain && let Some(stack) = btrfs::stack_of_paths(&self.image, &self.container) {
             return Ok(Located {
                 stack: LayerStack::Btrfs(stack),
-                seen: None,
                 gaps: Vec::new(),
                 mounts: Vec::new(),
             });
@@ -63,7 +62,6 @@ impl Runtime for Tree {
         Ok(Located {
             stack: LayerStack::Plain(stack),
             mounts: Vec::new(),
-            seen: None,
             gaps: Vec::new(),
         })
     }

@@ -83,7 +83,7 @@ impl Found {
 pub(super) fn look(
     processes: &[u32],
     changes: &[Change],
-    namespaces: &Namespaces<'_>,
+    namespaces: &Namespaces,
     over: &Over,
 ) -> Found {
     let mut search = Search {
@@ -113,7 +113,7 @@ pub(super) fn look(
 
 struct Search<'a> {
     changes: &'a [Change],
-    namespaces: &'a Namespaces<'a>,
+    namespaces: &'a Namespaces,
     over: &'a Over,
     found: Found,
 }

@@ -16,7 +16,6 @@ use plimsoll_core::model::{Container, ExpectedMount, Gap, Measurement, RootPath}
 
 pub use self::host::HostMounts;
 use self::namespaces::Namespaces;
-use crate::proc::mounts::Mounts;
 use crate::proc::{cgroup, life};
 
 /// Mounts and pieces of code that are listed for one container at most.
@@ -37,8 +36,6 @@ pub struct Known<'k> {
     /// Returns those that a runtime makes only when it was told so elsewhere than in its records: asked for
     /// when there are any that nothing else accounts for.
     pub further: &'k dyn Fn(&Container) -> Vec<ExpectedMount>,
-    /// What the first process had mounted when it was looked at before.
-    pub seen: Option<&'k Mounts>,
 }
 
 /// Adds what covers or bypasses the rootfs to the measurement of a container that runs. With `only`, the
@@ -64,7 +61,7 @@ pub fn look(
             }
         };
         let mut gaps = Vec::new();
-        let namespaces = Namespaces::read(pid, &members.threads, known.seen, &mut gaps);
+        let namespaces = Namespaces::read(pid, &members.threads, &mut gaps);
         let mut strange = Vec::new();
         let mut over = mounts::over(&namespaces, known.expected, host, &mut strange);
         if over.unaccounted {

@@ -56,7 +56,7 @@ pub(super) struct Over {
 
 /// Returns every mount that some thread of the container sees, but for that of the rootfs itself.
 pub(super) fn over(
-    namespaces: &Namespaces<'_>,
+    namespaces: &Namespaces,
     expected: &[ExpectedMount],
     host: &HostMounts,
     gaps: &mut Vec<Gap>,
@@ -64,7 +64,7 @@ pub(super) fn over(
     let mut seen = HashSet::new();
     let mut over = Over::default();
     for view in &namespaces.views {
-        for mount in view.mounts.iter() {
+        for mount in &view.mounts {
             if namespaces.is_rootfs(mount) {
                 continue;
             }

@@ -1,43 +1,38 @@
 //! The mount namespaces that the threads of a container look through.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use plimsoll_core::model::{Bytes, Gap};
+use rustix::fs::CWD;
 
+use crate::fs::{Identity, known_identity, read_small_bytes};
 use crate::proc::life::is_gone;
-use crate::proc::mountinfo::Mount;
-use crate::proc::mounts::{Mounts, Outlook};
+use crate::proc::mountinfo::{self, Mount};
 
 /// What one thread has mounted, as it sees it from its root.
 #[derive(Debug)]
-pub(super) struct View<'s> {
+pub(super) struct View {
     /// The thread.
     pub(super) pid: u32,
-    pub(super) mounts: Cow<'s, [Mount]>,
+    pub(super) mounts: Vec<Mount>,
 }
 
 /// Every different view of a container's threads, that of its first process first.
 #[derive(Debug, Default)]
-pub(super) struct Namespaces<'s> {
-    pub(super) views: Vec<View<'s>>,
+pub(super) struct Namespaces {
+    pub(super) views: Vec<View>,
     rootfs: Option<(Bytes, Bytes)>,
 }
 
-impl<'s> Namespaces<'s> {
-    /// Reads them; `before` is what was read of a process already. A thread may have a mount namespace of its own (`unshare(2)`), and see it from
+impl Namespaces {
+    /// Reads them. A thread may have a mount namespace of its own (`unshare(2)`), and see it from
     /// another root (`chroot(2)`); threads that end meanwhile are left out.
-    pub(super) fn read(
-        first: u32,
-        threads: &[u32],
-        before: Option<&'s Mounts>,
-        gaps: &mut Vec<Gap>,
-    ) -> Self {
+    pub(super) fn read(first: u32, threads: &[u32], gaps: &mut Vec<Gap>) -> Self {
         let mut seen = HashSet::new();
         let mut found = Self::default();
         let others = threads.iter().copied().filter(|thread| *thread != first);
         for thread in std::iter::once(first).chain(others) {
-            match view(thread, &mut seen, before) {
+            match view(thread, &mut seen) {
                 Ok(Some(view)) => found.views.push(view),
                 Ok(None) => {}
                 Err(e) if is_gone(&e) => {}
@@ -69,7 +64,7 @@ impl<'s> Namespaces<'s> {
     pub(super) fn mount(&self, id: u64) -> Option<&Mount> {
         self.views
             .iter()
-            .flat_map(|view| view.mounts.iter())
+            .flat_map(|view| &view.mounts)
             .find(|mount| mount.id == id)
     }
 }
@@ -79,22 +74,16 @@ fn is_root(mount: &Mount) -> bool {
 }
 
 /// Returns what a thread sees; `None` when another thread sees the same.
-fn view<'s>(
-    thread: u32,
-    seen: &mut HashSet<Outlook>,
-    before: Option<&'s Mounts>,
-) -> std::io::Result<Option<View<'s>>> {
-    let outlook = Outlook::of(thread)?;
-    if seen.contains(&outlook) {
+fn view(thread: u32, seen: &mut HashSet<(Vec<u8>, Identity)>) -> std::io::Result<Option<View>> {
+    let proc = format!("/proc/{thread}");
+    let namespace = rustix::fs::readlinkat(CWD, format!("{proc}/ns/mnt"), Vec::new())?;
+    let root = known_identity(format!("{proc}/root").as_ref())?;
+    if !seen.insert((namespace.into_bytes(), root)) {
         return Ok(None);
     }
-    let mounts = match before.filter(|before| before.are_still(thread, &outlook)) {
-        Some(before) => Cow::Borrowed(&before.list[..]),
-        None => Cow::Owned(Mounts::read(thread, None)?.list),
-    };
-    seen.insert(outlook);
+    let text = read_small_bytes(format!("{proc}/mountinfo"))?;
     Ok(Some(View {
         pid: thread,
-        mounts,
+        mounts: mountinfo::parse(&text),
     }))
 }

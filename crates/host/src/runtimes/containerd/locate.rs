@@ -22,9 +22,8 @@ use crate::layers::{
     Subvolume, index,
 };
 use crate::proc::mountinfo::OverlayMount;
-use crate::proc::mounts::Mounts;
 use crate::runtimes::links::{followed, followed_mounts};
-use crate::runtimes::mounted::{not_the_driver, not_the_subvolume, seen_by};
+use crate::runtimes::mounted::{mounted, not_the_driver, not_the_subvolume};
 use crate::runtimes::{Located, RuntimeError};
 
 /// A container whose layers are to be found.
@@ -137,8 +136,7 @@ fn overlay(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> 
         |stored: &Stored, diff_id| place.layer(&format!("snapshots/{}/fs", stored.id), diff_id);
     let mut gaps = Vec::new();
     let mut marks = MarkNamespace::Trusted;
-    let seen = seen_by(wanted.pid, &mut gaps);
-    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
+    if let Some(mounted) = mounted(wanted.pid, &mut gaps) {
         // With one layer and nothing to write to there is nothing to mount.
         if mounted.fs_type.as_bytes() == b"overlay" {
             let options = OverlayMount::decode(mounted.super_options.as_bytes());
@@ -150,7 +148,7 @@ fn overlay(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> 
                 gaps.push(contradiction("the upper layer", on, &upper));
             }
         } else if top.kind == Kind::Active && wanted.chain.snapshots.len() > 1 {
-            gaps.push(not_the_driver(mounted, "overlay"));
+            gaps.push(not_the_driver(&mounted, "overlay"));
         }
     }
     let work = format!("snapshots/{}/work", top.id);
@@ -180,7 +178,6 @@ fn overlay(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> 
     Ok(Located {
         stack: LayerStack::Overlay(stack),
         mounts,
-        seen,
         gaps,
     })
 }
@@ -242,9 +239,8 @@ fn btrfs(wanted: &Wanted<'_>, place: Place) -> Result<Located, RuntimeError> {
     let container = find(&anchor, kind, top)?;
     let image = find(&committed, "snapshots", image_top(wanted)?)?;
     let mut gaps = Vec::new();
-    let seen = seen_by(wanted.pid, &mut gaps);
-    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
-        gaps.extend(not_the_subvolume(mounted, container.id));
+    if let Some(mounted) = mounted(wanted.pid, &mut gaps) {
+        gaps.extend(not_the_subvolume(&mounted, container.id));
     }
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
@@ -262,7 +258,6 @@ fn btrfs(wanted: &Wanted<'_>, place: Place) -> Result<Located, RuntimeError> {
             image,
         }),
         mounts,
-        seen,
         gaps,
     })
 }
@@ -280,8 +275,7 @@ fn native(wanted: &Wanted<'_>, place: &Place) -> Result<Located, RuntimeError> {
     let (_, top) = top(wanted)?;
     let tree = format!("snapshots/{}", top.id);
     let mut located = whole_trees(wanted, place, "snapshots")?;
-    located.seen = seen_by(wanted.pid, &mut located.gaps);
-    if let Some(mounted) = located.seen.as_ref().and_then(Mounts::root)
+    if let Some(mounted) = mounted(wanted.pid, &mut located.gaps)
         && !ends_with(mounted.root.as_bytes(), &tree)
     {
         let gap = contradiction("the directory", mounted.root.as_bytes(), &tree);
@@ -320,7 +314,6 @@ fn whole_trees(wanted: &Wanted<'_>, place: &Place, own: &str) -> Result<Located,
     Ok(Located {
         stack: LayerStack::Plain(stack),
         mounts,
-        seen: None,
         gaps: Vec::new(),
     })
 }

@@ -19,11 +19,10 @@ use crate::layers::{
     Subvolume, index,
 };
 use crate::proc::mountinfo::OverlayMount;
-use crate::proc::mounts::Mounts;
 use crate::runtimes::Located;
 use crate::runtimes::links::{followed, followed_mounts};
 use crate::runtimes::lower::{self, LayerName, excerpt, last_two, layer_at};
-use crate::runtimes::mounted::{not_the_driver, not_the_subvolume, seen_by};
+use crate::runtimes::mounted::{mounted, not_the_driver, not_the_subvolume};
 
 /// A storage driver that keeps its layers in a way that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +102,7 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     if let Err(why) = links.agree(&recorded_lowers) {
         gaps.push(Gap::new(whole(&lower).as_str(), why));
     }
-    let seen = seen_by(wanted.pid, &mut gaps);
-    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
+    if let Some(mounted) = mounted(wanted.pid, &mut gaps) {
         if mounted.fs_type.as_bytes() == b"overlay" {
             let options = OverlayMount::decode(mounted.super_options.as_bytes());
             let lowers: Vec<&[u8]> = options.lower.iter().map(Vec::as_slice).collect();
@@ -133,7 +131,7 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
                 gaps.push(Gap::new("mountinfo", why));
             }
         } else {
-            gaps.push(not_the_driver(mounted, "overlay"));
+            gaps.push(not_the_driver(&mounted, "overlay"));
         }
     }
     let image = layers
@@ -171,7 +169,6 @@ fn overlay2(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     Ok(Located {
         stack: LayerStack::Overlay(stack),
         mounts,
-        seen,
         gaps,
     })
 }
@@ -358,9 +355,8 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     let injected = find(&layers.init)?;
     let image = root.memo.image_at(image, || find(image))?;
     let mut gaps = Vec::new();
-    let seen = seen_by(wanted.pid, &mut gaps);
-    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
-        gaps.extend(not_the_subvolume(mounted, container.id));
+    if let Some(mounted) = mounted(wanted.pid, &mut gaps) {
+        gaps.extend(not_the_subvolume(&mounted, container.id));
     }
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
@@ -378,7 +374,6 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
             image,
         }),
         mounts,
-        seen,
         gaps,
     })
 }
@@ -405,7 +400,6 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RecordError> {
     Ok(Located {
         stack: LayerStack::Plain(stack),
         mounts,
-        seen: None,
         gaps: Vec::new(),
     })
 }

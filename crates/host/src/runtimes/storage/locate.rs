@@ -18,10 +18,9 @@ use crate::layers::{
     BtrfsStack, Held, Layer, LayerStack, MarkNamespace, OverlayStack, PlainStack, Subvolume, index,
 };
 use crate::proc::mountinfo::OverlayMount;
-use crate::proc::mounts::Mounts;
 use crate::runtimes::links::followed_mounts;
 use crate::runtimes::lower::{self, excerpt, last_two};
-use crate::runtimes::mounted::{not_the_driver, not_the_subvolume, seen_by};
+use crate::runtimes::mounted::{mounted, not_the_driver, not_the_subvolume};
 use crate::runtimes::{Located, RuntimeError};
 
 /// Which directories of one layer the overlay driver stacks at most: `diff`, and `diff1` and so on that
@@ -63,8 +62,7 @@ pub(super) fn inconsistent(why: impl Into<String>) -> RuntimeError {
 fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     let Wanted { store, chain, .. } = wanted;
     let mut gaps = Vec::new();
-    let seen = seen_by(wanted.pid, &mut gaps);
-    let (marks, mounted_with) = marks(wanted, seen.as_ref(), &mut gaps)?;
+    let (marks, mounted_with) = marks(wanted, &mut gaps)?;
     let own = format!("overlay/{}", chain.own.name);
     let has = |path: String| store.graph.dir.has(path.as_bytes());
     if has(format!("{own}/diff1")) {
@@ -141,7 +139,6 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
             held,
         }),
         mounts,
-        seen,
         gaps,
     })
 }
@@ -150,20 +147,19 @@ fn overlay(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
 /// kernel says of the overlay that it runs on.
 fn marks(
     wanted: &Wanted<'_>,
-    seen: Option<&Mounts>,
     gaps: &mut Vec<Gap>,
 ) -> Result<(MarkNamespace, Option<OverlayMount>), RuntimeError> {
     let resting = resting_marks(wanted.store)?;
-    let Some(mounted) = seen.and_then(Mounts::root) else {
+    let Some(mounted) = mounted(wanted.pid, gaps) else {
         return Ok((resting, None));
     };
     if mounted.is_fuse_overlay() {
         let own = wanted.chain.own.name.as_str();
-        gaps.extend(fuse::running(wanted.store, own, wanted.pid, mounted));
+        gaps.extend(fuse::running(wanted.store, own, wanted.pid, &mounted));
         return Ok((fuse_marks(wanted.store)?, None));
     }
     if mounted.fs_type.as_bytes() != b"overlay" {
-        gaps.push(not_the_driver(mounted, "overlay"));
+        gaps.push(not_the_driver(&mounted, "overlay"));
         return Ok((resting, None));
     }
     let options = OverlayMount::decode(mounted.super_options.as_bytes());
@@ -372,9 +368,8 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     let container = find(&chain.own)?;
     let image = find(top)?;
     let mut gaps = Vec::new();
-    let seen = seen_by(wanted.pid, &mut gaps);
-    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
-        gaps.extend(not_the_subvolume(mounted, container.id));
+    if let Some(mounted) = mounted(wanted.pid, &mut gaps) {
+        gaps.extend(not_the_subvolume(&mounted, container.id));
     }
     let mounts = match wanted.mounts.as_slice() {
         [] => Vec::new(),
@@ -399,7 +394,6 @@ fn btrfs(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
             image,
         }),
         mounts,
-        seen,
         gaps,
     })
 }
@@ -418,8 +412,7 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
     let image = tree(top(chain)?)?;
     let container = tree(&chain.own)?;
     let mut gaps = Vec::new();
-    let seen = seen_by(wanted.pid, &mut gaps);
-    if let Some(mounted) = seen.as_ref().and_then(Mounts::root) {
+    if let Some(mounted) = mounted(wanted.pid, &mut gaps) {
         let own = chain.own.name.as_str();
         let root = last_two(mounted.root.as_bytes());
         if root != Some((b"dir", own.as_bytes())) {
@@ -440,7 +433,6 @@ fn vfs(wanted: &Wanted<'_>) -> Result<Located, RuntimeError> {
             injected: None,
         }),
         mounts,
-        seen,
         gaps,
     })
 }

@@ -15,7 +15,6 @@ use super::record::{ContainerRecord, Spec};
 use super::store::Store;
 use crate::fs::read_small_bytes;
 use crate::proc::mountinfo::OverlayMount;
-use crate::proc::mounts::Mounts;
 use crate::proc::{cgroup, life};
 use crate::runtimes::lower::last_two;
 
@@ -207,13 +206,14 @@ fn is_its(
         life::Life::Unknown(why) => return Err(why),
         life::Life::Gone => {}
     }
-    let mounts = life::mounts(pid)?;
-    let Some(mount) = mounts.as_ref().and_then(Mounts::root) else {
+    let Some(mount) = life::root_mount(pid)? else {
         return Ok(false);
     };
     let layer = record.layer.as_bytes();
     Ok(match mount.fs_type.as_bytes() {
-        _ if mount.is_fuse_overlay() => fuse::is_of(store, &record.layer, pid, mount) == Some(true),
+        _ if mount.is_fuse_overlay() => {
+            fuse::is_of(store, &record.layer, pid, &mount) == Some(true)
+        }
         b"overlay" => {
             let options = OverlayMount::decode(mount.super_options.as_bytes());
             options.upper.as_deref().and_then(last_two) == Some((layer, &b"diff"[..]))
