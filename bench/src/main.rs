@@ -95,9 +95,10 @@ fn run(args: &[&str]) -> Result<(), Vec<String>> {
         ..Results::default()
     };
     let parts = plan.parts();
-    let archives = matrix::archives(&parts, &root().join("target/bench"), &stand);
-    results.images = archives
+    let images = matrix::images(&parts, &root().join("target/bench"), &stand);
+    results.images = images
         .iter()
+        .flat_map(|images| images.beside.iter().chain([&images.own]))
         .map(|archive| archive.facts.clone())
         .collect();
     let output = output.or_else(|| {
@@ -106,8 +107,9 @@ fn run(args: &[&str]) -> Result<(), Vec<String>> {
     });
     for driver in plan.drivers() {
         let runtimes = Runtimes::start(driver);
-        for (part, archive) in parts.iter().zip(&archives) {
-            bench.part(&runtimes, part, archive, &mut results);
+        for (part, images) in parts.iter().zip(&images) {
+            bench.part(&runtimes, part, images, &mut results);
+            let archive = &images.own;
             let of_contents = if plan.quick {
                 "small"
             } else {
@@ -119,7 +121,8 @@ fn run(args: &[&str]) -> Result<(), Vec<String>> {
             save(&results, output.as_deref())?;
         }
         drop(runtimes);
-        let small = archives.iter().find(|archive| archive.spec.name == "small");
+        let mut own = images.iter().map(|images| &images.own);
+        let small = own.find(|archive| archive.spec.name == "small");
         if let Some(small) = small.filter(|_| plan.wants(scenarios::MANY)) {
             bench.many(driver, small, &mut results);
         }

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use plimsoll_e2e::dockerd::Driver;
 
-use crate::archive::{self, Archive};
+use crate::archive::{self, Archive, Spec};
 use crate::changes::{Truth, choose};
 use crate::measure::Stand;
 use crate::plan::{Part, Plan, STATES, State};
 use crate::results::{Place, Results};
+use crate::rounds::{self, Site};
 use crate::subject::{Container, Elsewhere, Runtimes};
 use crate::thorough::Before;
-use crate::{progress, rounds, send, thorough, traceless};
+use crate::{progress, send, thorough, traceless};
 
 /// The seed of what is changed: the same paths on every driver and in every run.
 pub(crate) const SEED: u64 = 4;
@@ -30,14 +31,27 @@ pub(crate) struct Bench<'a> {
     pub(crate) program: &'a Path,
 }
 
+/// The images of a part.
+#[derive(Debug)]
+pub(crate) struct Images {
+    /// The one that the part is about.
+    pub(crate) own: Archive,
+    /// The one that is measured beside it.
+    pub(crate) beside: Option<Archive>,
+}
+
 /// Makes the images of a plan that are not made yet.
-pub(crate) fn archives(parts: &[Part], cache: &Path, stand: &Stand) -> Vec<Archive> {
+pub(crate) fn images(parts: &[Part], cache: &Path, stand: &Stand) -> Vec<Images> {
     let base = archive::base(cache);
-    let make = |part: &Part| {
-        progress(&format!("image {}", part.spec.name));
-        archive::make(part.spec, &base, stand.dir())
+    let make = |spec: Spec| {
+        progress(&format!("image {}", spec.name));
+        archive::make(spec, &base, stand.dir())
     };
-    parts.iter().map(make).collect()
+    let both = |part: &Part| Images {
+        beside: part.beside.as_ref().map(|beside| make(beside.spec)),
+        own: make(part.spec),
+    };
+    parts.iter().map(both).collect()
 }
 
 impl Bench<'_> {
@@ -46,13 +60,17 @@ impl Bench<'_> {
         &self,
         runtimes: &Runtimes,
         part: &Part,
-        archive: &Archive,
+        images: &Images,
         results: &mut Results,
     ) {
         let driver = runtimes.docker.driver();
         let name = part.spec.name;
         progress(&format!("{}: loading {name}", driver.as_str()));
+        let archive = &images.own;
         runtimes.load(archive);
+        if let Some(beside) = &images.beside {
+            runtimes.load(beside);
+        }
         let image = part.elsewhere.then(|| runtimes.load_elsewhere(archive));
 
         // What is taken before the changes, from a container that has none.
@@ -80,7 +98,7 @@ impl Bench<'_> {
             self.states(
                 runtimes,
                 part,
-                archive,
+                images,
                 changes,
                 &truth,
                 elsewhere.as_ref(),
@@ -132,13 +150,17 @@ impl Bench<'_> {
                 }
                 State::Stopped => {}
             }
-            let place = place(driver, name, changes, state.as_str(), "warm");
+            let site = Site {
+                place: place(driver, name, changes, state.as_str(), "warm"),
+                truth,
+                tasks: &tasks,
+            };
             progress(&format!(
                 "{}: {name}, {changes} changes, {}, slow tools",
                 driver.as_str(),
                 state.as_str()
             ));
-            rounds::run(self.stand, self.plan, results, &place, truth, &tasks);
+            rounds::run(self.stand, self.plan, results, &[site]);
         }
     }
 
@@ -150,7 +172,7 @@ impl Bench<'_> {
         &self,
         runtimes: &Runtimes,
         part: &Part,
-        archive: &Archive,
+        images: &Images,
         changes: usize,
         truth: &Truth,
         elsewhere: Option<&Elsewhere>,
@@ -159,8 +181,17 @@ impl Bench<'_> {
         let driver = runtimes.docker.driver();
         let name = part.spec.name;
         let own = format!("{name}-{changes}");
+        let archive = &images.own;
         let container = Container::run(&runtimes.docker, &own, archive, truth);
         let mut tasks = traceless::tasks(self.stand, self.program, runtimes, &container, elsewhere);
+        let beside = images.beside.as_ref().filter(|_| part.has_beside(changes));
+        let beside = beside.map(|archive| {
+            let truth = choose(&archive.candidates, changes, SEED);
+            let own = format!("{}-{changes}", archive.spec.name);
+            let container = Container::run(&runtimes.docker, &own, archive, &truth);
+            let tasks = traceless::tasks(self.stand, self.program, runtimes, &container, None);
+            (archive.spec.name, truth, tasks)
+        });
         for &state in &part.states {
             enter(runtimes, &own, elsewhere, state);
             let place = place(driver, name, changes, state.as_str(), "warm");
@@ -169,13 +200,29 @@ impl Bench<'_> {
                 driver.as_str(),
                 state.as_str()
             ));
-            rounds::run(self.stand, self.plan, results, &place, truth, &tasks);
+            let mut sites = vec![Site {
+                place: place.clone(),
+                truth,
+                tasks: &tasks,
+            }];
+            if let (State::Running, Some((name, truth, tasks))) = (state, &beside) {
+                sites.push(Site {
+                    place: self::place(driver, name, changes, state.as_str(), "warm"),
+                    truth,
+                    tasks,
+                });
+            }
+            rounds::run(self.stand, self.plan, results, &sites);
             if state == State::Running && driver == Driver::Btrfs {
                 let container =
                     Container::run(&runtimes.docker, &format!("{own}-sent"), archive, truth);
                 let dir = runtimes.docker.data_root().join("sent");
-                let task = [send::task(&dir, &container)];
-                rounds::run(self.stand, self.plan, results, &place, truth, &task);
+                let site = Site {
+                    place: place.clone(),
+                    truth,
+                    tasks: &[send::task(&dir, &container)],
+                };
+                rounds::run(self.stand, self.plan, results, &[site]);
             }
             if !self.plan.full {
                 // Podman compares whole trees on Btrfs.

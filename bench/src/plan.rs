@@ -24,6 +24,9 @@ pub(crate) struct Plan {
 pub(crate) struct Part {
     /// The image.
     pub(crate) spec: Spec,
+    /// Another, asked about in the same rounds where the container runs: their ratio is measured then, and not
+    /// how much faster the machine was some minutes before.
+    pub(crate) beside: Option<Beside>,
     /// The counts of changes at which the fast tools are asked.
     pub(crate) changes: Vec<usize>,
     /// Those at which the slow tools are asked too.
@@ -32,6 +35,23 @@ pub(crate) struct Part {
     pub(crate) elsewhere: bool,
     /// The states of the container.
     pub(crate) states: Vec<State>,
+}
+
+/// The smaller image beside one.
+#[derive(Debug, Clone)]
+pub(crate) struct Beside {
+    /// The image.
+    pub(crate) spec: Spec,
+    /// The counts of changes at which there is one.
+    pub(crate) changes: Vec<usize>,
+}
+
+impl Part {
+    /// Whether the other image is measured beside with so many changes.
+    pub(crate) fn has_beside(&self, changes: usize) -> bool {
+        let beside = self.beside.as_ref();
+        beside.is_some_and(|beside| beside.changes.contains(&changes))
+    }
 }
 
 /// A state of a container.
@@ -59,7 +79,8 @@ impl State {
 /// All of them, in the order in which a container goes through them.
 pub(crate) const STATES: &[State] = &[State::Running, State::Paused, State::Stopped];
 
-/// The images. `tenth` has a tenth of the files of `large`, and nothing else is different.
+/// The images. `tenth` has a tenth of the files of `large`, beside which it is measured, and nothing else is
+/// different.
 const SMALL: Spec = spec("small", 6_000, 130 << 20, 5);
 const TENTH: Spec = spec("tenth", 8_000, 205 << 20, 11);
 /// The image that the ratios are about.
@@ -92,6 +113,7 @@ impl Plan {
         let counts = [0, 1, 100, 10_000];
         let small = Part {
             spec: SMALL,
+            beside: None,
             changes: counts.to_vec(),
             thorough: counts.to_vec(),
             elsewhere: true,
@@ -104,14 +126,11 @@ impl Plan {
         let parts = vec![
             small,
             Part {
-                spec: TENTH,
-                changes: vec![0, 1, 100, 1_000],
-                thorough: Vec::new(),
-                elsewhere: false,
-                states: vec![State::Running],
-            },
-            Part {
                 spec: LARGE,
+                beside: Some(Beside {
+                    spec: TENTH,
+                    changes: vec![0, 1, 100, 1_000],
+                }),
                 changes: large_counts.to_vec(),
                 thorough: if self.full {
                     counts.to_vec()
@@ -123,6 +142,7 @@ impl Plan {
             },
             Part {
                 spec: HUGE,
+                beside: None,
                 changes: counts.to_vec(),
                 thorough: if self.full { vec![1] } else { Vec::new() },
                 elsewhere: self.full,

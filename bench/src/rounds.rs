@@ -16,21 +16,29 @@ const LONG: u64 = 2_000_000;
 /// Rounds with empty caches.
 const COLD_ROUNDS: usize = 5;
 
-/// Runs the tasks at a place: each once to see its answer and to warm the caches, then in rounds, each
-/// task once in a round, until each has been run as often as the plan says.
-pub(crate) fn run(
-    stand: &Stand,
-    plan: &Plan,
-    results: &mut Results,
-    place: &Place,
-    truth: &Truth,
-    tasks: &[Task],
-) {
+/// A container in a state, and who is asked about it.
+pub(crate) struct Site<'a> {
+    /// Where what is measured belongs.
+    pub(crate) place: Place,
+    /// What was changed in the container.
+    pub(crate) truth: &'a Truth,
+    /// The tools.
+    pub(crate) tasks: &'a [Task],
+}
+
+/// Runs the tasks of all sites: each once to see its answer and to warm the caches, then in rounds, each
+/// task once in a round, until each has been run as often as the plan says. What is compared with each other
+/// belongs in one call: a machine is faster at one time than at another.
+pub(crate) fn run(stand: &Stand, plan: &Plan, results: &mut Results, sites: &[Site]) {
+    let all: Vec<(&Site, &Task)> = sites
+        .iter()
+        .flat_map(|site| site.tasks.iter().map(move |task| (site, task)))
+        .collect();
     let mut cells = Vec::new();
     let mut wanted = Vec::new();
-    for task in tasks {
+    for (site, task) in &all {
         let run = once(stand, task, true);
-        let mut cell = cell(place, truth, task, &run);
+        let mut cell = cell(&site.place, site.truth, task, &run);
         let runs = plan.runs(run.sample.0);
         if runs == 1 || run.sample.0 > LONG {
             cell.samples.push(run.sample);
@@ -41,7 +49,7 @@ pub(crate) fn run(
         results.commands.entry(task.tool.to_owned()).or_insert(line);
     }
     for round in 0..wanted.iter().copied().max().unwrap_or(0) {
-        for ((task, cell), wanted) in tasks.iter().zip(&mut cells).zip(&wanted) {
+        for (((_, task), cell), wanted) in all.iter().zip(&mut cells).zip(&wanted) {
             if round < *wanted && cell.samples.len() < *wanted {
                 cell.samples.push(once(stand, task, false).sample);
             }

@@ -12,9 +12,10 @@ use crate::archive::{Archive, reference};
 use crate::changes::{Kind, Truth, apply, choose};
 use crate::matrix::{Bench, SEED, place};
 use crate::results::Results;
+use crate::rounds::{self, Site};
 use crate::subject::{Container, Runtimes};
 use crate::tool::Task;
-use crate::{progress, rounds, told, traceless};
+use crate::{progress, told, traceless};
 
 /// The name of the first in the results.
 pub(crate) const MANY: &str = "many";
@@ -79,8 +80,12 @@ impl Bench<'_> {
                 .exits(1),
             Task::new(floor_name, floor),
         ];
-        let place = place(driver, MANY, count, "created", "warm");
-        rounds::run(self.stand, self.plan, results, &place, &truth, &tasks);
+        let site = Site {
+            place: place(driver, MANY, count, "created", "warm"),
+            truth: &truth,
+            tasks: &tasks,
+        };
+        rounds::run(self.stand, self.plan, results, &[site]);
     }
 
     /// A running container with files that have all been written to: half of them are the same, the
@@ -117,8 +122,12 @@ impl Bench<'_> {
             Task::new("plimsoll", check).told(told::plimsoll).exits(1),
             compare,
         ];
-        let place = place(driver, CONTENTS, wanted, "running", "warm");
-        rounds::run(self.stand, self.plan, results, &place, &truth, &tasks);
+        let site = Site {
+            place: place(driver, CONTENTS, wanted, "running", "warm"),
+            truth: &truth,
+            tasks: &tasks,
+        };
+        rounds::run(self.stand, self.plan, results, &[site]);
     }
 }
 
