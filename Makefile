@@ -9,6 +9,7 @@
 # make check        the quick part of it, without root
 # make bench        the inner loops, by Criterion: the walk, the decoder, the comparison of two files
 # make static       the program as one file that needs nothing, for x86_64 and aarch64
+# make layout       which functions a check executes, for the linker: scripts/layout.ld (root)
 # make emulated     the tests of the aarch64 build on an arm64 Linux that qemu emulates (root)
 # make fuzz         every decoder against hostile bytes: FUZZ_SECONDS=60 for each (nightly)
 
@@ -23,7 +24,7 @@ FUZZ_VERSION := 0.13.2
 STEPS ?= 100000
 SEED ?= 1
 
-.PHONY: bench benches bench-peers bench-peers-short bench-page static emulated emulated-short fuzz fuzz-minimize torture conformance runtimes build demo docker-demo test packages check format lint tidy deny unit e2e schema man
+.PHONY: layout bench benches bench-peers bench-peers-short bench-page static emulated emulated-short fuzz fuzz-minimize torture conformance runtimes build demo docker-demo test packages check format lint tidy deny unit e2e schema man
 
 build:
 	$(CARGO) build --release --locked --package plimsoll
@@ -83,6 +84,10 @@ runtimes: packages
 
 static: packages
 	sh scripts/static.sh
+
+# Which functions lie side by side in the static programs, found anew.
+layout: packages
+	sh scripts/layout.sh
 
 # What is left out of it, and why, stands in the script; the short form is for CI.
 emulated: static

@@ -15,7 +15,8 @@ sh scripts/debian.sh "$root" amd64 rustc-web libstd-rust-web-dev:amd64 libstd-ru
 
 cargo=$(command -v cargo)
 export LD_LIBRARY_PATH="$root/usr/lib/x86_64-linux-gnu" RUSTC="$root/usr/bin/rustc"
-export RUSTFLAGS="-C target-feature=+crt-static"
+# layout.ld says which functions lie side by side.
+export RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-T,$PWD/scripts/layout.ld"
 arch=$1
 what=$2
 shift 2
