@@ -15,8 +15,9 @@ sh scripts/debian.sh "$root" amd64 rustc-web libstd-rust-web-dev:amd64 libstd-ru
 
 cargo=$(command -v cargo)
 export LD_LIBRARY_PATH="$root/usr/lib/x86_64-linux-gnu" RUSTC="$root/usr/bin/rustc"
-# layout.ld says which functions lie side by side.
-export RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-T,$PWD/scripts/layout.ld"
+# layout.ld says which functions lie side by side, by the symbols that they have with this mangling.
+export RUSTFLAGS="-C target-feature=+crt-static -C symbol-mangling-version=v0 \
+-C link-arg=-Wl,-T,$PWD/scripts/layout.ld"
 arch=$1
 what=$2
 shift 2
