@@ -4,7 +4,8 @@
 /// more system calls.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: plimsoll_syscall::allocator::Allocator =
+    plimsoll_syscall::allocator::Allocator::new();
 
 fn main() -> std::process::ExitCode {
     plimsoll_cli::main()

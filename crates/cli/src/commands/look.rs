@@ -124,7 +124,9 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
     let prover = Prover::new(look.layers, look.seals.clone(), jobs);
     let mut prover = prover.with_reference(look.reference.clone());
     let gaps = inspect_down(&look.request, &mut prover, &mut |measurement| {
-        progress.inc(1);
+        if let Some(progress) = &progress {
+            progress.inc(1);
+        }
         let appraisal = appraise(&measurement, &look.policy, now);
         let container = v1::Container::new(measurement, appraisal);
         summary.add(container.verdict);
@@ -134,7 +136,9 @@ pub(super) fn look(look: &Look, talk: &Talk) -> Result<u8, CliError> {
             written = renderer.container(container, &mut out);
         }
     })?;
-    progress.finish_and_clear();
+    if let Some(progress) = progress {
+        progress.finish_and_clear();
+    }
 
     let gaps: Vec<v1::Gap> = gaps
         .into_iter()
@@ -286,12 +290,12 @@ fn tell_lapsed(look: &Look, now: Timestamp, talk: Talk) {
     }
 }
 
-/// Returns a sign of life on stderr; where that is no terminal, or lines appear anyway, a silent one.
-fn progress(look: &Look, talk: Talk) -> ProgressBar {
+/// Returns a sign of life on stderr; none where that is no terminal, or lines appear anyway.
+fn progress(look: &Look, talk: Talk) -> Option<ProgressBar> {
     let lines = matches!(look.format, Format::Ndjson | Format::Docker);
     if talk.is_quiet() || lines || !std::io::stderr().is_terminal() {
         // Nobody would see it, and a thread that draws it costs more than a check.
-        return ProgressBar::hidden();
+        return None;
     }
     let bar = ProgressBar::new_spinner().with_message("containers looked at");
     if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {pos} {msg} ({elapsed})")
@@ -299,7 +303,7 @@ fn progress(look: &Look, talk: Talk) -> ProgressBar {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+    Some(bar)
 }
 
 #[cfg(test)]

@@ -210,8 +210,16 @@ impl DataRoot {
 
     /// Returns the directory of a storage driver's layer database that has containers.
     pub(super) fn mounts(&self, driver: &str) -> Result<Rc<Dir>, Errno> {
-        let open = || self.open(&format!("image/{driver}/layerdb/mounts"));
-        self.memo.mounts(driver, open)
+        self.database(&format!("image/{driver}/layerdb/mounts"))
+    }
+
+    /// Returns the directory of a storage driver's layer database that has the layers of images.
+    pub(super) fn layers(&self, driver: &str) -> Result<Rc<Dir>, Errno> {
+        self.database(&format!("image/{driver}/layerdb/sha256"))
+    }
+
+    fn database(&self, relative: &str) -> Result<Rc<Dir>, Errno> {
+        self.memo.database(relative, || self.open(relative))
     }
 
     /// Opens the directory in it that is at a path of the host, as [`DataRoot::show`] gives it.

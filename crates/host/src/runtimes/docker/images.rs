@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use plimsoll_core::model::{Bytes, DiffId, Gap, Image, ImageId, RuntimeKind};
+use plimsoll_core::model::{Bytes, ChainId, DiffId, Gap, Image, ImageId, RuntimeKind};
 use serde::Deserialize;
 
 use super::disk::{DataRoot, RecordError};
@@ -98,7 +98,7 @@ fn image(
         let dir = layerdb::layer_dir(driver.as_str(), chain_id);
         let found = match known.get(&dir) {
             Some(found) => Ok(found.clone()),
-            None => layer(root, driver, &dir, *diff_id, beneath.as_ref())
+            None => layer(root, driver, chain_id, *diff_id, beneath.as_ref())
                 .map(|(name, layer)| (name, Arc::new(layer))),
         };
         match found {
@@ -121,11 +121,12 @@ fn image(
 fn layer(
     root: &DataRoot,
     driver: Driver,
-    dir: &str,
+    chain_id: &ChainId,
     diff_id: DiffId,
     beneath: Option<&LayerName>,
 ) -> Result<(LayerName, StoredLayer), RecordError> {
-    let entry = layerdb::Entry::read(root, dir)?;
+    let entry = layerdb::Entry::read(root, driver.as_str(), chain_id)?;
+    let dir = layerdb::layer_dir(driver.as_str(), chain_id);
     if entry.diff_id != diff_id {
         return Err(RecordError::Broken(format!(
             "the layer database has it as {}",
@@ -140,7 +141,7 @@ fn layer(
         form,
         root: LayerRoot::Stream { or_mode: None },
         reference: Reference::TarSplit(TarSplit {
-            dir: root.need(dir)?,
+            dir: root.need(&dir)?,
             name: RECORDS.into(),
             path: root.show(&format!("{dir}/{RECORDS}")),
         }),

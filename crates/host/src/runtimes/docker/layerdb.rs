@@ -62,8 +62,7 @@ pub(super) fn mount_layers(
 fn image_layers(root: &DataRoot, driver: &str, chain: &Chain) -> Result<ImageLayers, RecordError> {
     let mut image = Vec::with_capacity(chain.chain_ids.len());
     for (n, (chain_id, diff_id)) in chain.chain_ids.iter().zip(&chain.diff_ids).enumerate() {
-        let dir = layer_dir(driver, chain_id);
-        let entry = Entry::read(root, &dir).map_err(must_exist("an image layer"))?;
+        let entry = Entry::read(root, driver, chain_id).map_err(must_exist("an image layer"))?;
         let below = n
             .checked_sub(1)
             .and_then(|below| chain.chain_ids.get(below));
@@ -124,8 +123,7 @@ pub(super) fn diff_ids_of_mount(
                 "its chain of layers has more than {LAYERS_MAX}"
             )));
         }
-        let entry = Entry::read(root, &layer_dir(driver, &chain_id))
-            .map_err(must_exist("an image layer"))?;
+        let entry = Entry::read(root, driver, &chain_id).map_err(must_exist("an image layer"))?;
         diff_ids.push(entry.diff_id);
         next = entry.parent;
     }
@@ -146,12 +144,24 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn read(root: &DataRoot, dir: &str) -> Result<Self, RecordError> {
-        let diff_id = digest(&root.read(&format!("{dir}/diff"))?, "diff")?.into();
+    pub(super) fn read(
+        root: &DataRoot,
+        driver: &str,
+        chain_id: &ChainId,
+    ) -> Result<Self, RecordError> {
+        let layers = root.layers(driver)?;
+        let hex = chain_id.digest().hex();
+        let read = |file: &str| {
+            let path = format!("{hex}/{file}");
+            Ok(layers.read_file(path.as_bytes(), RECORD_LIMIT)?)
+        };
+        let diff_id = digest(&read("diff")?, "diff")?.into();
         Ok(Self {
-            cache: cache_of(root, dir)?,
+            cache: named_by(&read("cache-id")?, || {
+                format!("{}/cache-id", layer_dir(driver, chain_id))
+            })?,
             diff_id,
-            parent: parent_by(root.read(&format!("{dir}/parent")))?,
+            parent: parent_by(read("parent"))?,
         })
     }
 }
@@ -168,12 +178,6 @@ fn parent_by(read: Result<Vec<u8>, RecordError>) -> Result<Option<ChainId>, Reco
         Err(RecordError::Absent) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Reads the name of the directory of an image's layer.
-fn cache_of(root: &DataRoot, dir: &str) -> Result<LayerName, RecordError> {
-    let path = format!("{dir}/cache-id");
-    named_by(&root.read(&path)?, || path.clone())
 }
 
 /// Decodes the name of a layer, which a file at this path holds.

@@ -77,8 +77,8 @@ pub(super) struct Memo {
     images_at: RefCell<HashMap<String, Subvolume>>,
     /// The directory of the records of containers.
     pub(super) containers: OnceCell<Dir>,
-    /// The directories of the layer databases that have containers, by the storage driver.
-    mounts: RefCell<HashMap<String, Rc<Dir>>>,
+    /// The directories of the layer databases that have containers, and those that have layers, by their paths.
+    databases: RefCell<HashMap<String, Rc<Dir>>>,
 }
 
 impl Memo {
@@ -110,16 +110,14 @@ impl Memo {
         remembered(&self.images, id, || Ok(Rc::new(Chain::of(read()?))))
     }
 
-    /// Returns the directory of a layer database that has containers, opened by `open` when it is not known.
-    pub(super) fn mounts<E>(
+    /// Returns a directory of a layer database, opened by `open` when it is not known.
+    pub(super) fn database<E>(
         &self,
-        driver: &str,
+        relative: &str,
         open: impl FnOnce() -> Result<Dir, E>,
     ) -> Result<Rc<Dir>, E> {
-        if let Some(dir) = self.mounts.borrow().get(driver) {
-            return Ok(Rc::clone(dir));
-        }
-        remembered(&self.mounts, &driver.to_owned(), || Ok(Rc::new(open()?)))
+        let key = relative.to_owned();
+        remembered(&self.databases, &key, || Ok(Rc::new(open()?)))
     }
 
     /// Returns where a short link leads, read by `read` when that is not known.

@@ -316,7 +316,7 @@ impl Runtime for Docker {
         let layers = layers(root, driver, id, &record).map_err(failed)?;
         let mount =
             layerdb::mount_layers(root, driver.as_str(), id, &layers.chain).map_err(failed)?;
-        let pid = state::known(&record, id, self.source.local).pid;
+        let pid = state::process(&record, container, self.source.local);
         let mut gaps = Vec::new();
         let wanted = Wanted {
             root,

@@ -1,6 +1,6 @@
 //! What a container is doing: what Docker wrote down, corrected by the process table.
 
-use plimsoll_core::model::{ContainerId, Gap, State};
+use plimsoll_core::model::{Container, ContainerId, Gap, State};
 
 use super::record::Record;
 use crate::proc::life::{self, Life};
@@ -26,7 +26,7 @@ pub(super) fn known(record: &Record, id: &ContainerId, local: bool) -> Known {
         pid: None,
         gap: None,
     };
-    if !matches!(state, State::Running | State::Paused | State::Restarting) {
+    if !may_have_process(state) {
         return resting(state);
     }
     if !local {
@@ -54,4 +54,21 @@ pub(super) fn known(record: &Record, id: &ContainerId, local: bool) -> Known {
             gap: Some(Gap::new(id.as_str(), why)),
         },
     }
+}
+
+/// Returns the first process of a container that was found: while its record says what it said then, that is
+/// not asked of the process table again. Where its processes are looked at, it is asked whose they are.
+pub(super) fn process(record: &Record, container: &Container, local: bool) -> Option<u32> {
+    let recorded = record.state.pid();
+    if container.pid.is_some()
+        && container.pid == recorded
+        && may_have_process(record.state.state())
+    {
+        return recorded;
+    }
+    known(record, &container.id, local).pid
+}
+
+fn may_have_process(state: State) -> bool {
+    matches!(state, State::Running | State::Paused | State::Restarting)
 }
