@@ -1,6 +1,7 @@
 //! The trees of a Btrfs file system, read through its search ioctl.
 
 pub(crate) mod decode;
+mod entries;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 #[cfg(feature = "fuzzing")]

@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 
-use super::decode::{self, DIR_ITEM, INODE_ITEM, Item};
+use super::decode::{self, INODE_ITEM, Item};
 use super::search::Key;
 
 /// Runs kept.
@@ -15,6 +15,9 @@ const RUNS: usize = 4;
 
 /// Runs kept of a tree that stands still, for all that are compared with it.
 const MANY_RUNS: usize = 32;
+
+/// Directories kept whose entries were read, of either tree those of four levels.
+const DIRECTORIES: usize = 8;
 
 /// Items read where nothing is known of what comes next: an inode and what belongs to it, mostly.
 const FEW: u32 = 8;
@@ -103,7 +106,7 @@ impl Run {
     }
 
     /// Lets the run reach up to a key: there is nothing else before it.
-    fn reach(&mut self, upto: Key) {
+    pub(super) fn reach(&mut self, upto: Key) {
         self.upto = upto;
     }
 
@@ -205,6 +208,9 @@ impl Fresh {
 pub(super) struct Runs {
     runs: Vec<Run>,
     max: usize,
+    /// The entries of directories, which are asked for while many runs come and go.
+    directories: Vec<Run>,
+    max_directories: usize,
     fresh: Vec<Run>,
 }
 
@@ -213,6 +219,8 @@ impl Default for Runs {
         Self {
             runs: Vec::new(),
             max: RUNS,
+            directories: Vec::new(),
+            max_directories: DIRECTORIES,
             fresh: Vec::new(),
         }
     }
@@ -223,14 +231,17 @@ impl Runs {
     pub(super) fn of_many() -> Self {
         Self {
             max: MANY_RUNS,
+            max_directories: MANY_RUNS,
             ..Self::default()
         }
     }
 
     /// Returns the run that has every item of a range, if one does.
     pub(super) fn find(&self, tree: u64, min: Key, max: Key) -> Option<&Run> {
-        let mut runs = self.runs.iter().chain(&self.fresh);
-        let run = runs.find(|run| run.covers(tree, min, max))?;
+        let runs = self.runs.iter().chain(&self.directories);
+        let run = runs
+            .chain(&self.fresh)
+            .find(|run| run.covers(tree, min, max))?;
         run.note(min.0);
         Some(run)
     }
@@ -240,9 +251,9 @@ impl Runs {
         self.fresh = fresh.runs;
     }
 
-    /// Whether there is a run that was read from just this key on, however far it reaches.
-    pub(super) fn has_from(&self, tree: u64, from: Key) -> bool {
-        self.runs
+    /// Whether entries of a directory were read from just this key on, however far that reaches.
+    pub(super) fn has_directory(&self, tree: u64, from: Key) -> bool {
+        self.directories
             .iter()
             .any(|run| run.tree == tree && run.from == from)
     }
@@ -255,10 +266,7 @@ impl Runs {
             return FEW;
         }
         let follows = |run: &&Run| {
-            // What follows a directory's entries was not asked for.
-            run.tree == tree
-                && run.from.1 != DIR_ITEM
-                && (run.from.0..=run.upto.0.saturating_add(NEAR)).contains(&inode)
+            run.tree == tree && (run.from.0..=run.upto.0.saturating_add(NEAR)).contains(&inode)
         };
         let following = self.runs.iter().filter(follows);
         following.map(Run::next_length).max().unwrap_or(FEW)
@@ -269,9 +277,16 @@ impl Runs {
         self.runs.insert(0, run);
     }
 
+    /// Adds entries of a directory.
+    pub(super) fn add_directory(&mut self, run: Run) {
+        self.directories.truncate(self.max_directories - 1);
+        self.directories.insert(0, run);
+    }
+
     /// Forgets all of them: what is asked for next is read anew.
     pub(super) fn clear(&mut self) {
         self.runs.clear();
+        self.directories.clear();
         self.fresh.clear();
     }
 }

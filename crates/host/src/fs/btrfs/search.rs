@@ -8,9 +8,9 @@ use rustix::io::Errno;
 
 use super::TreeError;
 use super::decode::{
-    self, DirEntry, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode, Item, Location, ROOT_ITEM, Root,
+    self, INODE_EXTREF, INODE_ITEM, INODE_REF, Inode, Item, Location, ROOT_ITEM, Root,
 };
-use super::runs::{Fresh, LAST_KEY, MANY, Run, Runs};
+use super::runs::{Fresh, LAST_KEY, Run, Runs};
 use super::still::Still;
 use crate::fs::Dir;
 
@@ -25,9 +25,6 @@ const FIRST: usize = ITEM_MAX + (16 << 10);
 
 /// Bytes of items where one is asked for that is short, mostly.
 const SINGLE: usize = 2 << 10;
-
-/// Items that are read of a directory at one go: all of one of some sixty entries, each of which has two.
-const DIRECTORY: u32 = 128;
 
 /// Longest item with its header: a leaf of the largest node size (`BTRFS_MAX_METADATA_BLOCKSIZE`).
 const ITEM_MAX: usize = 64 << 10;
@@ -223,7 +220,7 @@ impl<'s> Trees<'s> {
     }
 
     /// Reads the items of a tree from a key on, some of them, to be asked for later.
-    fn read_run(&mut self, tree: u64, from: Key, wanted: u32) -> Result<(), TreeError> {
+    pub(super) fn read_run(&mut self, tree: u64, from: Key, wanted: u32) -> Result<(), TreeError> {
         let key = SearchKey {
             tree_id: tree,
             min: from,
@@ -346,64 +343,6 @@ impl<'s> Trees<'s> {
             ControlFlow::Break(())
         })?;
         location.map_err(|()| TreeError::Undecodable(tree))
-    }
-
-    /// Reads the entries of a directory at one go, unless they were read already: who asks for one asks
-    /// for others. Of a directory that is too large for that a part is read, which shows that it is.
-    fn read_directory(&mut self, tree: u64, dir: u64, size: u64) -> Result<(), TreeError> {
-        let from = (dir, decode::DIR_ITEM, 0);
-        if !self.runs(tree).has_from(tree, from) {
-            // The size counts the bytes of each name twice (kernel `fs/btrfs/inode.c`, `btrfs_add_link`), of
-            // which names have some more than three, mostly.
-            let expected = u32::try_from(size / 3).unwrap_or(DIRECTORY);
-            self.read_run(tree, from, expected.clamp(DIRECTORY / 8, DIRECTORY))?;
-        }
-        Ok(())
-    }
-
-    /// Gives the entries of a directory of this size from index `from` on, in the order in which they were
-    /// made, until `each` breaks.
-    pub(crate) fn entries(
-        &mut self,
-        tree: u64,
-        (dir, size): (u64, u64),
-        from: u64,
-        batch: u32,
-        mut each: impl FnMut(u64, DirEntry<'_>) -> ControlFlow<()>,
-    ) -> Result<(), TreeError> {
-        let mut odd = false;
-        let range = (
-            (dir, decode::DIR_INDEX, from),
-            (dir, decode::DIR_INDEX, u64::MAX),
-        );
-        let mut each = |item: Item<'_>| {
-            for entry in decode::dir_entries(item.data) {
-                match entry {
-                    Some(entry) => each(item.offset, entry)?,
-                    None => odd = true,
-                }
-            }
-            ControlFlow::Continue(())
-        };
-        self.read_directory(tree, dir, size)?;
-        if self.stands_still(tree) && self.runs(tree).find(tree, range.0, range.1).is_none() {
-            self.read_run(tree, range.0, MANY)?;
-        }
-        match self.runs(tree).find(tree, range.0, range.1) {
-            Some(run) => {
-                for item in run.items(range.0, range.1) {
-                    if each(item).is_break() {
-                        break;
-                    }
-                }
-            }
-            None => self.each(tree, range, 0, batch, each)?,
-        }
-        if odd {
-            Err(TreeError::Undecodable(tree))
-        } else {
-            Ok(())
-        }
     }
 
     /// Returns every name of an inode and the directory that it is in.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::leads::Leads;
 use crate::fs::Dir;
@@ -17,6 +17,12 @@ const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;
 
 /// Inodes that were written anew which are held at a time, until it is known which of them differ.
 const TOUCHED_MAX: usize = 512;
+
+/// How many times as many may wait for the thread that finds that out.
+const WAITING: usize = 2;
+
+/// An inode that was written anew, with its own item; without where an extent of it was, so that it differs.
+type Touched = (u64, Option<Inode>);
 
 /// The inodes of the image that may differ in the container, and the names that lead to them.
 ///
@@ -67,17 +73,14 @@ impl Candidates {
         may_have_thread: bool,
     ) -> Result<(Self, Vec<u64>), Trouble> {
         let anchor = trees.anchor();
-        let sides = (container.tree, image.tree);
-        let mut inodes = Vec::new();
         let mut climber = Climber::default();
         std::thread::scope(|scope| {
-            let mut thread: Option<(Sender<Vec<u64>>, _)> = None;
+            let mut thread: Option<(SyncSender<Vec<Touched>>, _)> = None;
             let mut fresh = keep_fresh.then(Fresh::default);
             let mut from = (container.generation > base).then_some(ROOT_DIRECTORY);
             while let Some(start) = from {
-                let before = inodes.len();
                 let start = (start, fresh.as_mut());
-                let next = add_changed(&mut inodes, trees, sides, base, start)?;
+                let (touched, next) = touched_since(trees, container.tree, base, start)?;
                 // Where there are many, the last one that was found may not have been found whole.
                 if let Some(fresh) = fresh.take()
                     && next.is_none()
@@ -85,14 +88,14 @@ impl Candidates {
                     trees.keep_fresh(container.tree, fresh);
                 }
                 if next.is_some() && may_have_thread && thread.is_none() {
-                    let (sender, found) = channel();
+                    let (sender, found) = sync_channel(WAITING);
                     let climb = move || beside(anchor, image.tree, found);
                     thread = Some((sender, scope.spawn(climb)));
                 }
-                let found = inodes.get(before..).unwrap_or_default();
                 match &thread {
-                    Some((sender, _)) => drop(sender.send(found.to_vec())),
-                    None => climber.climb_all(trees, image.tree, found)?,
+                    // One that ended early tells why in the end.
+                    Some((sender, _)) => drop(sender.send(touched)),
+                    None => climber.take(trees, image.tree, &touched)?,
                 }
                 from = next;
             }
@@ -105,6 +108,7 @@ impl Candidates {
             }
             Ok::<(), Trouble>(())
         })?;
+        let mut inodes = std::mem::take(&mut climber.inodes);
         let (mut moved, known) = (Vec::new(), inodes.len());
         if image.generation > base {
             changed_since(trees, image.tree, base, (ROOT_DIRECTORY, None), |change| {
@@ -160,51 +164,34 @@ impl Candidates {
     }
 }
 
-/// Adds what changed in the container from inode `from` on, and returns where to go on.
-fn add_changed(
-    inodes: &mut Vec<u64>,
+/// Returns inodes of the image that were written anew in the container, from inode `from` on, and where to go on.
+fn touched_since(
     trees: &mut Trees<'_>,
-    (container, image): (u64, u64),
+    container: u64,
     base: u64,
     start: (u64, Option<&mut Fresh>),
-) -> Result<Option<u64>, Trouble> {
-    let before = inodes.len();
-    let mut touched: Vec<(u64, Inode)> = Vec::new();
+) -> Result<(Vec<Touched>, Option<u64>), Trouble> {
+    let mut touched: Vec<Touched> = Vec::new();
     let mut next = None;
     changed_since(trees, container, base, start, |change| {
-        if next.is_none() && touched.len() >= TOUCHED_MAX {
-            next = Some(change.inode);
+        let Change { inode, new, item } = change;
+        if new {
+            return ControlFlow::Continue(());
         }
-        match change {
-            // What is left belongs to the next round, but for more items of an inode of this one.
-            _ if next.is_some_and(|next| change.inode >= next) => {
+        let full = touched.len() >= TOUCHED_MAX;
+        match touched.last_mut() {
+            // A new extent; those of an inode come one after the other.
+            Some((last, known)) if *last == inode => *known = None,
+            // What is left belongs to the next round.
+            _ if full => {
+                next = Some(inode);
                 return ControlFlow::Break(());
             }
-            Change { new: true, .. } => {}
-            Change {
-                item: Some(item),
-                inode,
-                ..
-            } => touched.push((inode, item)),
-            // A new extent; those of an inode come one after the other.
-            Change { inode, .. } if inodes.last() == Some(&inode) => {}
-            Change { inode, .. } => inodes.push(inode),
+            _ => touched.push((inode, item)),
         }
         ControlFlow::Continue(())
     })?;
-    let known = inodes.len();
-    for (inode, item) in touched {
-        // Known to differ already, or not to be told apart from one that does.
-        let found = inodes.get(before..known).unwrap_or_default();
-        if found.binary_search(&inode).is_ok() {
-            continue;
-        }
-        let image = trees.inode(image, inode)?;
-        if !image.is_some_and(|image| item.only_read(&image)) {
-            inodes.push(inode);
-        }
-    }
-    Ok(next)
+    Ok((touched, next))
 }
 
 /// What climbing from inodes to the root of a tree found.
@@ -214,9 +201,32 @@ struct Climber {
     leads: Leads,
     /// Directories that were climbed from on the way.
     climbed: HashSet<u64>,
+    /// The inodes that may differ, of those that were written anew.
+    inodes: Vec<u64>,
 }
 
 impl Climber {
+    /// Climbs from those of the inodes that were not only read: what of the image tells that comes with the
+    /// names that an inode has there.
+    fn take(
+        &mut self,
+        trees: &mut Trees<'_>,
+        tree: u64,
+        touched: &[Touched],
+    ) -> Result<(), TreeError> {
+        for (inode, item) in touched {
+            if let Some(item) = item {
+                let image = trees.inode(tree, *inode)?;
+                if image.is_some_and(|image| item.only_read(&image)) {
+                    continue;
+                }
+            }
+            self.inodes.push(*inode);
+            self.climb_all(trees, tree, &[*inode])?;
+        }
+        Ok(())
+    }
+
     /// Climbs from inodes, which are best in the order in which they lie on disk, and notes the names on the
     /// way: of each directory once.
     fn climb_all(
@@ -240,12 +250,16 @@ impl Climber {
     }
 }
 
-/// Climbs from inodes as they are found, and returns as well how many items were read for that.
-fn beside(anchor: &Dir, tree: u64, found: Receiver<Vec<u64>>) -> Result<(Climber, u64), TreeError> {
+/// Climbs from inodes as they are found to be written anew, and returns as well how many items were read for that.
+fn beside(
+    anchor: &Dir,
+    tree: u64,
+    found: Receiver<Vec<Touched>>,
+) -> Result<(Climber, u64), TreeError> {
     let mut trees = Trees::new(anchor);
     let mut climber = Climber::default();
-    for inodes in found {
-        climber.climb_all(&mut trees, tree, &inodes)?;
+    for touched in found {
+        climber.take(&mut trees, tree, &touched)?;
     }
     Ok((climber, trees.items_read()))
 }

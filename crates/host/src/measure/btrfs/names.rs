@@ -62,7 +62,7 @@ impl BtrfsPair<'_> {
         out: &mut Names,
     ) -> Result<bool, Trouble> {
         match cursor.stage {
-            Stage::Leading => self.leading(image, container, cursor, out),
+            Stage::Leading => self.leading(image, container, cursor, out)?,
             Stage::Differing => self.differing(image, container, cursor, out)?,
             Stage::Image => {
                 let portion = self.portion(image, cursor.next)?;
@@ -100,24 +100,47 @@ impl BtrfsPair<'_> {
         Ok(cursor.stage != Stage::Ended)
     }
 
-    fn leading(&self, image: &Node, container: &Node, cursor: &mut Cursor, out: &mut Names) {
+    fn leading(
+        &mut self,
+        image: &Node,
+        container: &Node,
+        cursor: &mut Cursor,
+        out: &mut Names,
+    ) -> Result<(), Trouble> {
         let same = self.one_inode(image, container);
         let Some(candidates) = self.candidates.as_ref().filter(|_| same) else {
-            return cursor.stage = Stage::Image;
+            cursor.stage = Stage::Image;
+            return Ok(());
         };
+        let is_listed = candidates.contains(image.number);
         let mut last = None;
+        let mut count = 0;
         for name in candidates
             .names_in(image.number, cursor.last.as_deref())
             .take(PORTION as usize)
         {
             out.push(name);
             last = Some(name);
+            count += 1;
         }
         match last {
             Some(name) => cursor.last = Some(name.into()),
-            None if candidates.contains(image.number) => cursor.stage = Stage::Differing,
+            None if is_listed => cursor.stage = Stage::Differing,
             None => cursor.stage = Stage::Ended,
         }
+        if count > 0 {
+            // Entries that were inherited are looked up in the image alone.
+            let inherited = self.is_inherited(container);
+            for dir in [Some(image), (!inherited).then_some(container)]
+                .into_iter()
+                .flatten()
+            {
+                let place = (dir.number, dir.item.size);
+                self.trees
+                    .expect_lookups(dir.tree, place, count, is_listed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Compares the next portion of entries of two directories that are one inode: most have the same
