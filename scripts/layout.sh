@@ -12,7 +12,6 @@ if [ "$(uname -m)" != x86_64 ]; then
     exit 2
 fi
 tracing=/sys/kernel/tracing
-[ -e "$tracing/uprobe_events" ] || mount -t tracefs none "$tracing"
 
 make --silent --directory bench/floor START_CC=musl-gcc
 sh scripts/static-cargo.sh x86_64 build --release --locked --package plimsoll --config profile.release.strip=false
@@ -28,7 +27,12 @@ unprobe() {
         echo > "$tracing/uprobe_events"
     fi
 }
-trap 'unprobe; rm -r "$parts"' EXIT
+mounted=
+trap 'unprobe; rm -r "$parts"; [ -z "$mounted" ] || umount "$mounted"' EXIT
+if [ ! -e "$tracing/uprobe_events" ]; then
+    mount -t tracefs none "$tracing"
+    mounted=$tracing
+fi
 
 # Functions by their address; of several names for one address, one.
 nm "$program" | awk '$2 ~ /^[tT]$/ { print $1, $3 }' | sort --unique --key=1,1 > "$parts/functions"
