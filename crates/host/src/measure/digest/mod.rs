@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use plimsoll_core::model::{Algorithm, Attributes, Bytes, DiffId, RootPath};
 
-use self::pool::{Job, Pool, Subject};
+use self::pool::{Contents, Subject};
 use super::{Content, Listing, Names, Pair, Settled, Side, Trouble};
 use crate::fs::Stat;
 
@@ -33,10 +33,7 @@ pub trait Readable: Pair {
 #[derive(Debug)]
 pub struct DigestPair<P> {
     trees: P,
-    algorithm: Algorithm,
-    pool: Pool,
-    next_ticket: u64,
-    bytes_read: u64,
+    contents: Contents,
 }
 
 impl<P: Readable> DigestPair<P> {
@@ -45,10 +42,7 @@ impl<P: Readable> DigestPair<P> {
     pub fn new(trees: P, algorithm: Algorithm, jobs: usize) -> Self {
         Self {
             trees,
-            algorithm,
-            pool: Pool::new(jobs),
-            next_ticket: 0,
-            bytes_read: 0,
+            contents: Contents::new(algorithm, jobs),
         }
     }
 }
@@ -107,25 +101,13 @@ impl<P: Readable> Pair for DigestPair<P> {
     fn same_content(&mut self, image: &P::Node, container: &P::Node) -> Result<Content, Trouble> {
         let (image, _) = self.trees.open(Side::Image, image)?;
         let (container, _) = self.trees.open(Side::Container, container)?;
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let subjects = vec![Subject::File(image), Subject::File(container)];
-        self.pool.submit(Job {
-            ticket,
-            algorithm: self.algorithm,
-            subjects,
-        });
-        Ok(Content::Pending(ticket))
+        Ok(self
+            .contents
+            .compare(Subject::File(image), Subject::File(container)))
     }
 
     fn settle(&mut self, all: bool) -> Option<Settled<P::Node>> {
-        let done = self.pool.next(all)?;
-        self.bytes_read += done.bytes_read;
-        Some(Settled {
-            ticket: done.ticket,
-            content: done.content(),
-            moved: None,
-        })
+        self.contents.settle(all)
     }
 
     fn renamed_from(&mut self, _: &P::Node, _: &RootPath) -> Option<RootPath> {
@@ -137,6 +119,6 @@ impl<P: Readable> Pair for DigestPair<P> {
     }
 
     fn cost(&self) -> (u64, u64) {
-        (self.trees.cost().0, self.bytes_read)
+        (self.trees.cost().0, self.contents.bytes_read)
     }
 }

@@ -6,7 +6,7 @@ use plimsoll_core::model::{Algorithm, Digest};
 
 use super::hash;
 use crate::measure::threads::Threads;
-use crate::measure::{Content, Trouble};
+use crate::measure::{Content, Settled, Trouble};
 
 /// Jobs under way for each thread: enough that none waits, few enough to bound open files.
 const QUEUE: usize = 8;
@@ -38,7 +38,7 @@ pub(super) struct Done {
 
 impl Done {
     /// Whether everything that was hashed has one digest.
-    pub(super) fn content(self) -> Result<Content, Trouble> {
+    fn content(self) -> Result<Content, Trouble> {
         let digests = self.digests?;
         let same = digests.windows(2).all(|pair| pair.first() == pair.last());
         Ok(if same {
@@ -76,6 +76,50 @@ impl Pool {
     pub(super) fn next(&mut self, all: bool) -> Option<Done> {
         let wait = all || self.threads.under_way() >= self.room;
         self.threads.next(wait)
+    }
+}
+
+/// Contents that are compared by their digests: what both pairs that hash have beside their trees.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pool: Pool,
+    algorithm: Algorithm,
+    next_ticket: u64,
+    /// Of the jobs that were taken from the pool so far.
+    pub(super) bytes_read: u64,
+}
+
+impl Contents {
+    pub(super) fn new(algorithm: Algorithm, threads: usize) -> Self {
+        Self {
+            pool: Pool::new(threads),
+            algorithm,
+            next_ticket: 0,
+            bytes_read: 0,
+        }
+    }
+
+    /// Has two contents compared; [`Contents::settle`] tells what came of it.
+    pub(super) fn compare(&mut self, image: Subject, container: Subject) -> Content {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.pool.submit(Job {
+            ticket,
+            algorithm: self.algorithm,
+            subjects: vec![image, container],
+        });
+        Content::Pending(ticket)
+    }
+
+    /// As [`crate::measure::Pair::settle`].
+    pub(super) fn settle<N>(&mut self, all: bool) -> Option<Settled<N>> {
+        let done = self.pool.next(all)?;
+        self.bytes_read += done.bytes_read;
+        Some(Settled {
+            ticket: done.ticket,
+            content: done.content(),
+            moved: None,
+        })
     }
 }
 

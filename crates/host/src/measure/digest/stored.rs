@@ -12,7 +12,7 @@ use plimsoll_core::model::{
 
 use super::Readable;
 use super::baseline::{BaselineError, Header, Line, VERSION};
-use super::pool::{Job, Pool, Subject};
+use super::pool::{Contents, Subject};
 use crate::fs::Stat;
 use crate::measure::walk::PATH_LIMIT;
 use crate::measure::{Content, Listing, Names, Pair, Settled, Side, Trouble};
@@ -46,10 +46,7 @@ impl Drop for Entry {
 pub struct BaselinePair<P> {
     tree: P,
     root: Rc<Entry>,
-    algorithm: Algorithm,
-    pool: Pool,
-    next_ticket: u64,
-    bytes_read: u64,
+    contents: Contents,
 }
 
 /// An object of one of the two.
@@ -121,10 +118,7 @@ impl<P: Readable> BaselinePair<P> {
         Ok(Self {
             tree,
             root: Rc::new(root),
-            algorithm,
-            pool: Pool::new(jobs),
-            next_ticket: 0,
-            bytes_read: 0,
+            contents: Contents::new(algorithm, jobs),
         })
     }
 }
@@ -338,25 +332,13 @@ impl<P: Readable> Pair for BaselinePair<P> {
             .digest
             .ok_or_else(|| Trouble("the baseline has no digest of it".into()))?;
         let (fd, _): (OwnedFd, Stat) = self.tree.open(Side::Container, node)?;
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let subjects = vec![Subject::Known(digest), Subject::File(fd)];
-        self.pool.submit(Job {
-            ticket,
-            algorithm: self.algorithm,
-            subjects,
-        });
-        Ok(Content::Pending(ticket))
+        Ok(self
+            .contents
+            .compare(Subject::Known(digest), Subject::File(fd)))
     }
 
     fn settle(&mut self, all: bool) -> Option<Settled<Self::Node>> {
-        let done = self.pool.next(all)?;
-        self.bytes_read += done.bytes_read;
-        Some(Settled {
-            ticket: done.ticket,
-            content: done.content(),
-            moved: None,
-        })
+        self.contents.settle(all)
     }
 
     fn renamed_from(&mut self, _: &Self::Node, _: &RootPath) -> Option<RootPath> {
@@ -368,7 +350,7 @@ impl<P: Readable> Pair for BaselinePair<P> {
     }
 
     fn cost(&self) -> (u64, u64) {
-        (self.tree.cost().0, self.bytes_read)
+        (self.tree.cost().0, self.contents.bytes_read)
     }
 }
 
