@@ -398,6 +398,51 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_an_inode_outlives_its_run() {
+        let mut run = Run::new(5, (300, 1, 0));
+        for (key, length) in [
+            ((300, 1, 0), 160),
+            ((300, 12, 256), 14),
+            ((300, 84, 7), 40),
+            ((301, 1, 0), 160),
+            ((301, 12, 256), 14),
+            ((301, 108, 0), KEPT_BYTES),
+            ((302, 1, 0), 160),
+            ((302, 108, 0), 53),
+        ] {
+            run.push(&item(key, &vec![0; length]));
+        }
+        let mut runs = Runs::default();
+        runs.add(run);
+        (300..=303).for_each(|inode| runs.keep_inode(5, inode));
+        for _ in 0..RUNS {
+            runs.add(Run::new(5, (1 << 40, 1, 0)));
+        }
+        let knows = |runs: &Runs, inode, kinds: (u8, u8)| {
+            let (min, max) = ((inode, kinds.0, 0), (inode, kinds.1, u64::MAX));
+            runs.find(5, min, max)
+                .map(|run| run.items(min, max).count())
+        };
+        // A directory without its entries, and that it has no attributes.
+        assert_eq!(knows(&runs, 300, (1, 13)), Some(2));
+        assert_eq!(knows(&runs, 300, (24, 24)), Some(0));
+        assert_eq!(knows(&runs, 300, (84, 84)), None);
+        // What is left out, and what lies before it, is not known.
+        assert_eq!(knows(&runs, 301, (1, 1)), None);
+        assert_eq!(
+            runs.find(5, (301, 1, 0), (301, 12, 256)).map(Run::len),
+            Some(2)
+        );
+        // As far as the run went.
+        assert!(runs.find(5, (302, 1, 0), (302, 108, 0)).is_some());
+        assert_eq!(knows(&runs, 302, (108, 108)), None);
+        assert_eq!(knows(&runs, 303, (1, 1)), None);
+        assert!(runs.find(6, (300, 1, 0), (300, 1, 0)).is_none());
+        runs.clear();
+        assert!(runs.find(5, (300, 1, 0), (300, 1, 0)).is_none());
+    }
+
+    #[test]
     fn runs_grow_where_inodes_follow_each_other() {
         let mut runs = Runs::default();
         assert_eq!(runs.wanted(5, (300, 1, 0)), FEW);

@@ -139,7 +139,12 @@ impl Checksums {
                 if item.offset <= start {
                     begins = item.offset;
                 }
-                ControlFlow::Continue(())
+                // Another search would find nothing behind it.
+                let covers = (item.data.len() / width) as u64 * sector;
+                match item.offset.saturating_add(covers) >= range.end {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
             })?;
             if ahead
                 .read(&(start..start + sector), (sector, width))
