@@ -427,12 +427,9 @@ mod tests {
         assert_eq!(knows(&runs, 300, (1, 13)), Some(2));
         assert_eq!(knows(&runs, 300, (24, 24)), Some(0));
         assert_eq!(knows(&runs, 300, (84, 84)), None);
-        // What is left out, and what lies before it, is not known.
-        assert_eq!(knows(&runs, 301, (1, 1)), None);
-        assert_eq!(
-            runs.find(5, (301, 1, 0), (301, 12, 256)).map(Run::len),
-            Some(2)
-        );
+        // Too much is left out, and is not known.
+        assert_eq!(knows(&runs, 301, (1, 1)), Some(1));
+        assert_eq!(knows(&runs, 301, (108, 108)), None);
         // As far as the run went.
         assert!(runs.find(5, (302, 1, 0), (302, 108, 0)).is_some());
         assert_eq!(knows(&runs, 302, (108, 108)), None);
