@@ -48,6 +48,15 @@ pub(crate) fn run(stand: &Stand, plan: &Plan, results: &mut Results, sites: &[Si
         let line = written(&task.command);
         results.commands.entry(task.tool.to_owned()).or_insert(line);
     }
+    // What stands in one ratio is run equally often.
+    let wanted: Vec<usize> = all
+        .iter()
+        .map(|(_, task)| {
+            let same = all.iter().zip(&wanted);
+            let same = same.filter(|((_, other), _)| other.tool == task.tool);
+            same.map(|(_, wanted)| *wanted).max().unwrap_or(0)
+        })
+        .collect();
     for round in 0..wanted.iter().copied().max().unwrap_or(0) {
         for (((_, task), cell), wanted) in all.iter().zip(&mut cells).zip(&wanted) {
             if round < *wanted && cell.samples.len() < *wanted {

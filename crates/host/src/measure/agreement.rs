@@ -1,8 +1,9 @@
 //! What several looks at a container that did not stand still agree on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
-use plimsoll_core::model::{Aspect, Aspects, ChangeKind, Gap, RootPath};
+use plimsoll_core::model::{Aspect, Aspects, Change, ChangeKind, Gap, RootPath};
 
 use super::outcome::Outcome;
 
@@ -14,62 +15,53 @@ pub(super) const LOOKS: usize = 4;
 /// What it says of a path that stood still is true, whatever earlier ones said. Of a path that moved,
 /// only this is told: that its content differs and nothing else does, when every look said so. Of any
 /// other it is not known that it ever was as it looked: it could not be held still.
+///
+/// There may be as many changes as the image has files, and another look finds as many again: of those before
+/// only what they are compared by is kept, packed.
 #[derive(Debug, Default)]
 pub(super) struct Agreement {
-    last: Outcome,
     told: Told,
     looks: usize,
     disputed: BTreeSet<RootPath>,
 }
 
-/// What a look says of paths that the image has, and whether they moved meanwhile. What was added was
-/// seen, at one moment at least.
-type Told = BTreeMap<RootPath, (ChangeKind, Aspects, bool)>;
-
 impl Agreement {
     /// Adds a look. `moved` says whether a path changed while it was taken.
     pub(super) fn add(
         &mut self,
-        look: Outcome,
+        look: &Outcome,
         mut moved: impl FnMut(&RootPath, ChangeKind) -> bool,
     ) {
-        let changes = look.changes.iter();
-        let told: Told = changes
-            .filter(|change| change.kind != ChangeKind::Added)
-            .map(|change| {
-                let aspects = counted(change.aspects);
-                let moved = moved(&change.path, change.kind);
-                (change.path.clone(), (change.kind, aspects, moved))
-            })
-            .collect();
+        let mut told = Told::default();
+        // What was added was seen, at one moment at least.
+        let of_image = |change: &&Change| change.kind != ChangeKind::Added;
+        for change in look.changes.iter().filter(of_image) {
+            let moved = moved(&change.path, change.kind);
+            let said = (change.kind, counted(change.aspects), moved);
+            told.push(change.path.as_bytes(), said);
+        }
         if self.looks > 0 {
-            let said =
-                |told: &Told, path| told.get(path).map(|(kind, aspects, _)| (*kind, *aspects));
-            let paths = self.told.keys().chain(told.keys());
-            let differ = paths.filter(|path| said(&self.told, path) != said(&told, path));
-            self.disputed.extend(differ.cloned());
+            let disputed = &mut self.disputed;
+            self.told
+                .differences(&told, |path| disputed.extend(RootPath::parse(path)));
         }
         self.looks += 1;
         self.told = told;
-        self.last = look;
     }
 
-    /// Adds a look during which nothing moved: it is the last one, and what it says is true.
-    pub(super) fn settle(&mut self, look: Outcome) {
-        self.last = look;
-    }
-
-    /// Returns what is true, and a gap for each path that could not be held still. With `still` nothing
-    /// moved during the last look.
-    pub(super) fn conclude(self, still: bool) -> Outcome {
-        let mut outcome = self.last;
-        if still {
-            return outcome;
-        }
+    /// Returns what is true of the look that was added last, during which something moved as well, and a gap for
+    /// each path that could not be held still.
+    pub(super) fn conclude(self, last: Outcome) -> Outcome {
+        let mut outcome = last;
         let mut open = self.disputed;
         let content = Aspects::from_iter([Aspect::Content]);
-        for (path, (kind, aspects, moved)) in self.told {
+        let mut told = self.told.read();
+        while let Some((kind, aspects, moved)) = told.advance() {
             let content_alone = kind == ChangeKind::Changed && aspects == content;
+            // It was a path when it was packed.
+            let Ok(path) = RootPath::parse(&told.path) else {
+                continue;
+            };
             if !moved {
                 open.remove(&path);
             } else if !content_alone {
@@ -83,6 +75,93 @@ impl Agreement {
         let gaps = open.iter().map(|path| Gap::new(path.as_bytes(), why));
         outcome.gaps.extend(gaps);
         outcome
+    }
+}
+
+/// What a look says of a path: what happened to it, in which respects, and whether it moved meanwhile.
+type Said = (ChangeKind, Aspects, bool);
+
+/// What a look says of paths that the image has, in their order.
+#[derive(Debug, Default)]
+struct Told {
+    /// Of each path how many bytes it has in common with the one before, how many follow, and these.
+    paths: Vec<u8>,
+    last: Vec<u8>,
+    said: Vec<Said>,
+}
+
+impl Told {
+    fn push(&mut self, path: &[u8], said: Said) {
+        let pairs = self.last.iter().zip(path);
+        let common = pairs.take_while(|(a, b)| a == b).count();
+        let common = u16::try_from(common).unwrap_or(u16::MAX);
+        let (_, rest) = path.split_at(usize::from(common));
+        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        self.paths.extend_from_slice(&common.to_le_bytes());
+        self.paths.extend_from_slice(&length.to_le_bytes());
+        self.paths.extend_from_slice(rest);
+        self.last.truncate(usize::from(common));
+        self.last.extend_from_slice(rest);
+        self.said.push(said);
+    }
+
+    fn read(&self) -> Reader<'_> {
+        Reader {
+            packed: &self.paths,
+            path: Vec::new(),
+            said: self.said.iter(),
+        }
+    }
+
+    /// Gives each path of which another look said something else, or one of the two nothing.
+    fn differences(&self, other: &Self, mut each: impl FnMut(&[u8])) {
+        let (mut ours, mut theirs) = (self.read(), other.read());
+        let (mut our, mut their) = (ours.advance(), theirs.advance());
+        loop {
+            let order = match (our, their) {
+                (None, None) => return,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(_), Some(_)) => ours.path.cmp(&theirs.path),
+            };
+            let is_same = match (order, our, their) {
+                (Ordering::Equal, Some((a, b, _)), Some((c, d, _))) => (a, b) == (c, d),
+                _ => false,
+            };
+            if !is_same {
+                each(match order {
+                    Ordering::Greater => &theirs.path,
+                    _ => &ours.path,
+                });
+            }
+            if order != Ordering::Greater {
+                our = ours.advance();
+            }
+            if order != Ordering::Less {
+                their = theirs.advance();
+            }
+        }
+    }
+}
+
+/// Unpacks what was told, path by path.
+struct Reader<'t> {
+    packed: &'t [u8],
+    path: Vec<u8>,
+    said: std::slice::Iter<'t, Said>,
+}
+
+impl Reader<'_> {
+    /// Goes on to the next path, and returns what was said of it.
+    fn advance(&mut self) -> Option<Said> {
+        let (common, rest) = self.packed.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (own, rest) = rest.split_at_checked(length)?;
+        self.path.truncate(usize::from(u16::from_le_bytes(*common)));
+        self.path.extend_from_slice(own);
+        self.packed = rest;
+        self.said.next().copied()
     }
 }
 
@@ -126,44 +205,55 @@ mod tests {
         }
     }
 
-    fn concluded(agreement: Agreement, still: bool) -> (String, String) {
-        let outcome = agreement.conclude(still);
+    fn shown(outcome: &Outcome) -> (String, String) {
         let changes: Vec<String> = outcome.changes.iter().map(|c| c.path.to_string()).collect();
         let gaps: Vec<String> = outcome.gaps.iter().map(|g| g.what.to_string()).collect();
         (changes.join(" "), gaps.join(" "))
     }
 
     #[test]
+    fn paths_are_what_they_were_before_they_were_packed() {
+        let long = "/".to_owned() + &"x".repeat(70_000);
+        let longer = long.clone() + "/a";
+        let paths = ["/", "/a", "/a/b", "/a/bc", "/b", &long, &longer, "/y"];
+        let mut told = Told::default();
+        for (at, path) in paths.iter().enumerate() {
+            let said = (ChangeKind::Changed, Aspects::NONE, at % 2 == 0);
+            told.push(path.as_bytes(), said);
+        }
+        let mut reader = told.read();
+        for (at, path) in paths.iter().enumerate() {
+            assert_eq!(reader.advance().unwrap().2, at % 2 == 0);
+            assert_eq!(reader.path, path.as_bytes());
+        }
+        assert!(reader.advance().is_none());
+    }
+
+    #[test]
     fn only_what_is_known() {
         use Aspect::{Content, Mode, Times};
         use ChangeKind::{Added, Changed, Deleted};
-        let looks = || {
-            let first = look(&[
-                ("/content", Changed, &[Content, Times]),
-                ("/disputed", Changed, &[Mode]),
-                ("/gone", Deleted, &[]),
-                ("/mixed", Changed, &[Content, Mode]),
-                ("/new", Added, &[]),
-                ("/still", Changed, &[Mode]),
-            ]);
-            let second = look(&[
-                ("/content", Changed, &[Content]),
-                ("/disputed", Changed, &[Content]),
-                ("/mixed", Changed, &[Content, Mode]),
-                ("/newer", Added, &[]),
-                ("/still", Changed, &[Content, Mode]),
-            ]);
-            let mut agreement = Agreement::default();
-            let moved = |path: &RootPath, _| path.as_bytes() != b"/still";
-            agreement.add(first, moved);
-            agreement.add(second, moved);
-            agreement
-        };
-        let (changes, gaps) = concluded(looks(), false);
+        let first = look(&[
+            ("/content", Changed, &[Content, Times]),
+            ("/disputed", Changed, &[Mode]),
+            ("/gone", Deleted, &[]),
+            ("/mixed", Changed, &[Content, Mode]),
+            ("/new", Added, &[]),
+            ("/still", Changed, &[Mode]),
+        ]);
+        let second = look(&[
+            ("/content", Changed, &[Content]),
+            ("/disputed", Changed, &[Content]),
+            ("/mixed", Changed, &[Content, Mode]),
+            ("/newer", Added, &[]),
+            ("/still", Changed, &[Content, Mode]),
+        ]);
+        let moved = |path: &RootPath, _| path.as_bytes() != b"/still";
+        let mut agreement = Agreement::default();
+        agreement.add(&first, moved);
+        agreement.add(&second, moved);
+        let (changes, gaps) = shown(&agreement.conclude(second));
         assert_eq!(changes, "/content /newer /still");
         assert_eq!(gaps, "/disputed /gone /mixed");
-        let (changes, gaps) = concluded(looks(), true);
-        assert_eq!(changes, "/content /disputed /mixed /newer /still");
-        assert_eq!(gaps, "");
     }
 }

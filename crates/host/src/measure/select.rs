@@ -173,29 +173,33 @@ impl Run<'_> {
         let reference = stack.injected.as_ref().unwrap_or(&stack.image);
         let (scope, confirm) = (self.scope(), self.options.confirm);
         let mut agreement = Agreement::default();
-        let (mut pair, mut still) = (None, false);
-        for _ in 0..agreement::LOOKS {
-            let pair = pair.insert(BtrfsPair::open(
+        let mut last = None;
+        for look in 1..=agreement::LOOKS {
+            let mut pair = BtrfsPair::open(
                 &stack.anchor,
                 reference,
                 &stack.container,
                 looked_at,
                 (scope, confirm),
                 self.options.jobs.is_none_or(|jobs| jobs.get() > 1),
-            )?);
-            let look = self.run(pair);
+            )?;
+            let found = self.run(&mut pair);
             let mut moved = pair.moved()?;
-            still = moved.is_empty();
-            if still {
-                agreement.settle(look);
+            if moved.is_empty() {
+                last = Some((pair, found));
                 break;
             }
-            agreement.add(look, |path, kind| pair.touches(&mut moved, path, kind));
+            agreement.add(&found, |path, kind| pair.touches(&mut moved, path, kind));
+            // All of it is let go of before the next look, which finds as much again.
+            if look == agreement::LOOKS {
+                last = Some((pair, agreement.conclude(found)));
+                break;
+            }
         }
-        self.outcome = agreement.conclude(still);
-        let Some(mut pair) = pair else {
+        let Some((mut pair, outcome)) = last else {
             return Ok(());
         };
+        self.outcome = outcome;
         let moved = pair.reference_moved()?;
         if !pair.still_there()? {
             self.outcome.gaps.push(Gap::new(

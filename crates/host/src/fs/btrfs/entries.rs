@@ -19,24 +19,20 @@ const SEARCH: u64 = 8;
 
 impl Trees<'_> {
     /// Reads the entries of a directory of this size at one go, unless they were read already or are too many:
-    /// who asks for one asks for others. Those that are in no order come first, by which a name is found;
-    /// with `listed` those in the order in which they were made as well.
+    /// who asks for one asks for others. The first kind and the last one: those by which a name is found
+    /// ([`decode::DIR_ITEM`]), then those in the order in which they were made ([`decode::DIR_INDEX`]).
     fn read_directory(
         &mut self,
         tree: u64,
         (dir, size): (u64, u64),
-        listed: bool,
+        (first, last): (u8, u8),
     ) -> Result<(), TreeError> {
-        let from = (dir, decode::DIR_ITEM, 0);
+        let from = (dir, first, 0);
         let is_large = size > u64::from(DIRECTORY) * LONG_NAME;
         if is_large || self.runs(tree).has_directory(tree, from) {
             return Ok(());
         }
-        let kind = match listed {
-            true => decode::DIR_INDEX,
-            false => decode::DIR_ITEM,
-        };
-        let last = (dir, kind, u64::MAX);
+        let last = (dir, last, u64::MAX);
         let mut run = Run::new(tree, from);
         let mut full = true;
         self.each(tree, (from, last), 0, DIRECTORY, |item| {
@@ -56,7 +52,8 @@ impl Trees<'_> {
     }
 
     /// Has the entries of a directory of this size read at one go where so many of its names are looked up next
-    /// that this costs less, or where it is `listed` afterwards.
+    /// that this costs less; where it is `listed` afterwards, what that takes as well. What is known of a tree that
+    /// stands still serves others too.
     pub(crate) fn expect_lookups(
         &mut self,
         tree: u64,
@@ -66,8 +63,13 @@ impl Trees<'_> {
     ) -> Result<(), TreeError> {
         // Names have a dozen bytes, mostly.
         let entries = size / 24;
-        if listed || lookups as u64 * SEARCH > entries + SEARCH {
-            self.read_directory(tree, (dir, size), listed)?;
+        let serves_others = listed && self.stands_still(tree);
+        if serves_others || lookups as u64 * SEARCH > entries + SEARCH {
+            let last = match listed {
+                true => decode::DIR_INDEX,
+                false => decode::DIR_ITEM,
+            };
+            self.read_directory(tree, (dir, size), (decode::DIR_ITEM, last))?;
         }
         Ok(())
     }
@@ -96,7 +98,13 @@ impl Trees<'_> {
             }
             ControlFlow::Continue(())
         };
-        self.read_directory(tree, (dir, size), true)?;
+        if self.runs(tree).find(tree, range.0, range.1).is_none() {
+            let first = match self.stands_still(tree) {
+                true => decode::DIR_ITEM,
+                false => decode::DIR_INDEX,
+            };
+            self.read_directory(tree, (dir, size), (first, decode::DIR_INDEX))?;
+        }
         if self.stands_still(tree) && self.runs(tree).find(tree, range.0, range.1).is_none() {
             self.read_run(tree, range.0, MANY)?;
         }

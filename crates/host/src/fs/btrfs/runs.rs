@@ -6,6 +6,7 @@
 //! is what is promised, but not the newest.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use super::decode::{self, INODE_ITEM, Item};
 use super::search::Key;
@@ -20,7 +21,11 @@ const MANY_RUNS: usize = 32;
 const DIRECTORIES: usize = 8;
 
 /// Items read where nothing is known of what comes next: an inode and what belongs to it, mostly.
-const FEW: u32 = 8;
+const FEW: u32 = 6;
+
+/// Inodes kept of those that will be asked for once more, and bytes of items of one.
+const KEPT_MAX: usize = 512;
+const KEPT_BYTES: usize = 512;
 
 /// Items read at most, where inodes are asked for one after the other.
 pub(super) const MANY: u32 = 256;
@@ -113,6 +118,26 @@ impl Run {
     /// Whether it has every item of this range.
     pub(super) fn covers(&self, tree: u64, min: Key, max: Key) -> bool {
         self.tree == tree && self.from <= min && max <= self.upto
+    }
+
+    /// Returns what it has of an inode itself, as much as `bytes` of it, and without its entries.
+    fn of_inode(&self, inode: u64, bytes: usize) -> Self {
+        let mut own = Self::new(self.tree, (inode, INODE_ITEM, 0));
+        // All that there is up to here, unless something is left out.
+        let mut upto = self.upto.min((inode, u8::MAX, u64::MAX));
+        for item in self.items(own.from, upto) {
+            if item.kind >= decode::DIR_ITEM && item.kind <= decode::DIR_INDEX {
+                upto = (inode, decode::DIR_ITEM - 1, u64::MAX);
+                break;
+            }
+            if own.data.len() + item.data.len() > bytes {
+                upto = own.upto;
+                break;
+            }
+            own.push(&item);
+        }
+        own.reach(upto);
+        own
     }
 
     /// Notes that items of this inode were asked for.
@@ -212,6 +237,8 @@ pub(super) struct Runs {
     directories: Vec<Run>,
     max_directories: usize,
     fresh: Vec<Run>,
+    /// By tree and inode.
+    kept: BTreeMap<(u64, u64), Run>,
 }
 
 impl Default for Runs {
@@ -222,6 +249,7 @@ impl Default for Runs {
             directories: Vec::new(),
             max_directories: DIRECTORIES,
             fresh: Vec::new(),
+            kept: BTreeMap::new(),
         }
     }
 }
@@ -239,11 +267,24 @@ impl Runs {
     /// Returns the run that has every item of a range, if one does.
     pub(super) fn find(&self, tree: u64, min: Key, max: Key) -> Option<&Run> {
         let runs = self.runs.iter().chain(&self.directories);
-        let run = runs
-            .chain(&self.fresh)
-            .find(|run| run.covers(tree, min, max))?;
+        let covers = |run: &&Run| run.covers(tree, min, max);
+        let run = runs.chain(&self.fresh).find(covers);
+        let run = run.or_else(|| self.kept.get(&(tree, min.0)).filter(covers))?;
         run.note(min.0);
         Some(run)
+    }
+
+    /// Keeps what a run has of an inode itself, its entries aside, while other runs come and go.
+    pub(super) fn keep_inode(&mut self, tree: u64, inode: u64) {
+        let first = (inode, INODE_ITEM, 0);
+        let run = self.runs.iter().find(|run| run.covers(tree, first, first));
+        let (Some(run), true) = (run, self.kept.len() < KEPT_MAX) else {
+            return;
+        };
+        let kept = run.of_inode(inode, KEPT_BYTES);
+        if kept.len() > 0 {
+            self.kept.insert((tree, inode), kept);
+        }
     }
 
     /// Keeps the inodes that a search for what is new found.
@@ -288,6 +329,7 @@ impl Runs {
         self.runs.clear();
         self.directories.clear();
         self.fresh.clear();
+        self.kept.clear();
     }
 }
 
@@ -353,6 +395,48 @@ mod tests {
         assert_eq!(torn.extend(&returned[..returned.len() - 1], 4), 3);
         // Nothing found is all that there is.
         assert!(Run::new(5, (400, 1, 0)).covers(5, (500, 0, 0), LAST_KEY));
+    }
+
+    #[test]
+    fn what_is_kept_of_an_inode_outlives_its_run() {
+        let mut run = Run::new(5, (300, 1, 0));
+        for (key, length) in [
+            ((300, 1, 0), 160),
+            ((300, 12, 256), 14),
+            ((300, 84, 7), 40),
+            ((301, 1, 0), 160),
+            ((301, 12, 256), 14),
+            ((301, 108, 0), KEPT_BYTES),
+            ((302, 1, 0), 160),
+            ((302, 108, 0), 53),
+        ] {
+            run.push(&item(key, &vec![0; length]));
+        }
+        let mut runs = Runs::default();
+        runs.add(run);
+        (300..=303).for_each(|inode| runs.keep_inode(5, inode));
+        for _ in 0..RUNS {
+            runs.add(Run::new(5, (1 << 40, 1, 0)));
+        }
+        let knows = |runs: &Runs, inode, kinds: (u8, u8)| {
+            let (min, max) = ((inode, kinds.0, 0), (inode, kinds.1, u64::MAX));
+            runs.find(5, min, max)
+                .map(|run| run.items(min, max).count())
+        };
+        // A directory without its entries, and that it has no attributes.
+        assert_eq!(knows(&runs, 300, (1, 13)), Some(2));
+        assert_eq!(knows(&runs, 300, (24, 24)), Some(0));
+        assert_eq!(knows(&runs, 300, (84, 84)), None);
+        // Too much is left out, and is not known.
+        assert_eq!(knows(&runs, 301, (1, 1)), Some(1));
+        assert_eq!(knows(&runs, 301, (108, 108)), None);
+        // As far as the run went.
+        assert!(runs.find(5, (302, 1, 0), (302, 108, 0)).is_some());
+        assert_eq!(knows(&runs, 302, (108, 108)), None);
+        assert_eq!(knows(&runs, 303, (1, 1)), None);
+        assert!(runs.find(6, (300, 1, 0), (300, 1, 0)).is_none());
+        runs.clear();
+        assert!(runs.find(5, (300, 1, 0), (300, 1, 0)).is_none());
     }
 
     #[test]

@@ -241,6 +241,11 @@ impl<'s> Trees<'s> {
         Ok(())
     }
 
+    /// Keeps what was read just now of an inode itself, to be asked for once more.
+    pub(crate) fn keep_inode(&mut self, tree: u64, inode: u64) {
+        self.runs_mut(tree).keep_inode(tree, inode);
+    }
+
     /// Keeps the inodes of a tree that a search for what is new found, to be asked for later.
     pub(crate) fn keep_fresh(&mut self, tree: u64, fresh: Fresh) {
         self.runs_mut(tree).keep(fresh);

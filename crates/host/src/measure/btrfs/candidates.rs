@@ -95,7 +95,11 @@ impl Candidates {
                 match &thread {
                     // One that ended early tells why in the end.
                     Some((sender, _)) => drop(sender.send(touched)),
-                    None => climber.take(trees, image.tree, &touched)?,
+                    None => {
+                        // Few are compared right after this.
+                        climber.keeps = next.is_none() && !keep_fresh && climber.inodes.is_empty();
+                        climber.take(trees, image.tree, &touched)?;
+                    }
                 }
                 from = next;
             }
@@ -203,6 +207,8 @@ struct Climber {
     climbed: HashSet<u64>,
     /// The inodes that may differ, of those that were written anew.
     inodes: Vec<u64>,
+    /// Whether what was read of the inodes is kept to be asked for later.
+    keeps: bool,
 }
 
 impl Climber {
@@ -238,7 +244,11 @@ impl Climber {
         for inode in inodes.iter().filter(|inode| **inode != ROOT_DIRECTORY) {
             let mut todo = vec![*inode];
             while let Some(inode) = todo.pop() {
-                for (parent, name) in trees.names(tree, inode)? {
+                let names = trees.names(tree, inode)?;
+                if self.keeps {
+                    trees.keep_inode(tree, inode);
+                }
+                for (parent, name) in names {
                     self.leads.add(parent, &name);
                     if parent != ROOT_DIRECTORY && self.climbed.insert(parent) {
                         todo.push(parent);

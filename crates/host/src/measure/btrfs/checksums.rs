@@ -29,6 +29,8 @@ pub(super) struct Checksums {
     info: FsInfo,
     /// Where checksums were found lately: an address, and how many tries it took there.
     found: Cell<[(u64, usize); 2]>,
+    /// Whether the item that was looked for last among many began far before what it covers.
+    is_far: Cell<bool>,
 }
 
 /// How far before an address to look for the item that holds its checksum, as a part of what one item
@@ -50,6 +52,7 @@ impl Checksums {
         Self {
             info,
             found: Cell::default(),
+            is_far: Cell::default(),
         }
     }
 
@@ -120,18 +123,34 @@ impl Checksums {
         let (sector, width) = self.measure();
         let span = self.span();
         let last = (CSUM_OBJECT, EXTENT_CSUM, range.end.saturating_sub(1));
-        // Short items begin near; where the first one found begins later, a longer one holds it.
-        for before in [span / 256, span] {
+        let start = range.start - range.start % sector;
+        let near = span / 256;
+        // Short items begin near; where the first one found begins later, a longer one holds it. Neighbours are
+        // alike.
+        let ways = match self.is_far.get() {
+            true => &[span][..],
+            false => &[near, span],
+        };
+        for &before in ways {
+            let mut begins = start;
             let first = (CSUM_OBJECT, EXTENT_CSUM, range.start.saturating_sub(before));
             trees.each(CSUM_TREE, (first, last), 0, u32::MAX, |item| {
                 ahead.add_wanted(item.offset, item.data, wanted, (sector, width));
-                ControlFlow::Continue(())
+                if item.offset <= start {
+                    begins = item.offset;
+                }
+                // Another search would find nothing behind it.
+                let covers = (item.data.len() / width) as u64 * sector;
+                match item.offset.saturating_add(covers) >= range.end {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
             })?;
-            let start = range.start - range.start % sector;
             if ahead
                 .read(&(start..start + sector), (sector, width))
                 .is_some()
             {
+                self.is_far.set(start - begins > near);
                 break;
             }
         }

@@ -113,6 +113,7 @@ fn placeholder(dir: &Node) -> Node {
     };
     Node {
         tree: dir.tree,
+        by: dir.tree,
         number: PLACEHOLDER,
         item,
         file_type: FileType::Directory,

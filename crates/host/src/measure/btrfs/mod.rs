@@ -94,6 +94,8 @@ pub struct BtrfsPair<'s> {
 #[derive(Debug, Clone)]
 pub struct Node {
     tree: u64,
+    /// The tree whose items say what it is: the image's as well, of an inode that is as it was inherited.
+    by: u64,
     number: u64,
     item: Inode,
     file_type: FileType,
@@ -141,6 +143,7 @@ impl BtrfsPair<'_> {
         })?;
         Ok(Some(Node {
             tree,
+            by,
             number,
             item,
             file_type,
@@ -293,7 +296,7 @@ impl Pair for BtrfsPair<'_> {
             (node.number, XATTR_ITEM, u64::MAX),
         );
         let mut odd = false;
-        self.trees.each_near(node.tree, range, BATCH, |item| {
+        self.trees.each_near(node.by, range, BATCH, |item| {
             for entry in decode::xattrs(item.data) {
                 match entry {
                     Some((name, value)) => xattrs.push((name.into(), value.into())),
@@ -303,7 +306,7 @@ impl Pair for BtrfsPair<'_> {
             ControlFlow::Continue(())
         })?;
         if odd {
-            return Err(TreeError::Undecodable(node.tree).into());
+            return Err(TreeError::Undecodable(node.by).into());
         }
         xattrs.sort();
         Ok(xattrs)

@@ -6,7 +6,6 @@
 //! was read holds for sure only of inodes that did not change from before the flush until after the
 //! comparison.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
@@ -74,7 +73,8 @@ impl Start {
 /// Inodes that changed while the container was compared.
 #[derive(Debug, Default)]
 pub struct Moved {
-    inodes: HashSet<u64>,
+    /// Sorted.
+    inodes: Vec<u64>,
     /// Whether there are more than are kept.
     more: bool,
     /// The directory that was resolved last, and its number.
@@ -85,6 +85,10 @@ impl Moved {
     /// Whether nothing moved.
     pub fn is_empty(&self) -> bool {
         self.inodes.is_empty()
+    }
+
+    fn has(&self, inode: u64) -> bool {
+        self.inodes.binary_search(&inode).is_ok()
     }
 }
 
@@ -129,7 +133,7 @@ impl BtrfsPair<'_> {
                 || inode.transid == generation && flushed.is_some_and(|start| inode.ctime >= start);
             let told = inode.generation <= base || replaced.contains(&item.objectid);
             if moved && told {
-                found.inodes.insert(item.objectid);
+                found.inodes.push(item.objectid);
             }
             found.more = found.inodes.len() >= MOVED_MAX;
             match found.more {
@@ -140,6 +144,8 @@ impl BtrfsPair<'_> {
         if undecodable {
             return Err(TreeError::Undecodable(tree).into());
         }
+        // As they come; but who knows what a damaged tree gives.
+        found.inodes.sort_unstable();
         Ok(found)
     }
 
@@ -147,7 +153,7 @@ impl BtrfsPair<'_> {
     /// something else now; and of a path where nothing was, the directory moved.
     pub fn touches(&mut self, moved: &mut Moved, path: &RootPath, kind: ChangeKind) -> bool {
         let Some(parent) = path.parent() else {
-            return moved.more || moved.inodes.contains(&ROOT_DIRECTORY);
+            return moved.more || moved.has(ROOT_DIRECTORY);
         };
         let known = moved.parent.take().filter(|(path, _)| *path == parent);
         let number = known.map_or_else(|| self.directory(&parent), |(_, number)| number);
@@ -156,7 +162,7 @@ impl BtrfsPair<'_> {
             return true;
         };
         if kind == ChangeKind::Deleted {
-            return moved.inodes.contains(&dir);
+            return moved.has(dir);
         }
         let name = path.components().last().unwrap_or_default();
         let number = match self.trees.entry(self.container, dir, name) {
@@ -168,7 +174,7 @@ impl BtrfsPair<'_> {
             Ok(Some(inode)) => inode.generation <= self.base || self.replaced.contains(&number),
             _ => false,
         };
-        !looked_at || moved.inodes.contains(&number)
+        !looked_at || moved.has(number)
     }
 
     fn directory(&mut self, path: &RootPath) -> Option<u64> {
