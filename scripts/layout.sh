@@ -2,9 +2,10 @@
 # Finds anew which functions a check executes, and writes them into scripts/layout.ld:
 #   scripts/layout.sh
 #
-# As root. The static program has a probe of the kernel's at each of its functions (uprobes) while the short
-# run of the benchmark asks it about running, paused and stopped containers with up to 10,000 changes, on
-# overlay2 and then on Btrfs. What was reached at least once is in the list.
+# As root. The static program has a probe of the kernel's at each of its functions (uprobes) while it is asked
+# about one container of Docker's with one change, and then while the short run of the benchmark asks it about
+# running, paused and stopped containers with up to 10,000 changes, on overlay2 and then on Btrfs. What was
+# reached at least once is in the list: what the first reached before all else, since most checks are like it.
 set -eu
 cd "$(dirname "$0")/.."
 if [ "$(uname -m)" != x86_64 ]; then
@@ -40,39 +41,62 @@ nm "$program" | awk '$2 ~ /^[tT]$/ { print $1, $3 }' | sort --unique --key=1,1 >
 moved=$(readelf --program-headers --wide "$program" | awk '$1 == "LOAD" && $7 $8 == "RE" { print $3, $2 }')
 moved=$((${moved% *} - ${moved#* }))
 
-# reached DRIVER: what is executed there, with what changes from build to build in a symbol left open.
+# reached NAME COMMAND...: what is executed meanwhile, with what changes from build to build in a symbol left open.
 reached() {
+    list=$parts/$1
+    shift
     # One probe in each write, at the end of what there is.
     while read -r address _; do
         echo "p:plimsoll/function $program:$((0x$address - moved))"
     done < "$parts/functions" >> "$tracing/uprobe_events"
     echo 1 > "$tracing/events/plimsoll/function/enable"
-    target/debug/plimsoll-bench run --quick --driver "$1" --output "$parts/results"
-    # The benchmark asks for JSON; this is the table.
-    "$program" demo > "$parts/demo"
+    "$@"
     # The kernel lists the probes as they were made, with how often each was reached.
     awk '{ print $NF }' "$tracing/uprobe_profile" | paste -d ' ' - "$parts/functions" |
         awk '$1 > 0 { print $3 }' | sed -E 's/\.llvm\.[0-9]+$/.llvm.*/; s/Cs[0-9A-Za-z]+_/Cs*_/g' |
-        LC_ALL=C sort --unique > "$parts/$1"
+        LC_ALL=C sort --unique > "$list"
     unprobe
 }
-reached overlay2
-reached btrfs
+# Stands for the program in the tour, and asks as programs do as well: check --docker-host SOCKET --data-root ROOT
+# NAME.
+cat > "$parts/asked" <<END
+#!/bin/sh
+$program check "\$6" --format json --data-root "\$5" > "$parts/results"
+exec $program "\$@"
+END
+chmod +x "$parts/asked"
+once() {
+    sh scripts/docker-demo.sh "$parts/asked"
+}
+# The benchmark asks for JSON; the demo's is the table.
+often() {
+    target/debug/plimsoll-bench run --quick --driver "$1" --output "$parts/results"
+    "$program" demo > "$parts/demo"
+}
+reached once once
+reached overlay2 often overlay2
+reached btrfs often btrfs
 
-# functions COMM-OPTION: of the two lists what the option of comm leaves.
+# functions COMM-OPTION: of the two lists what the option of comm leaves, and what is not of every check.
 functions() {
-    LC_ALL=C comm "$1" "$parts/overlay2" "$parts/btrfs" | sed 's/.*/    *(.text.&)/'
+    LC_ALL=C comm "$1" "$parts/overlay2" "$parts/btrfs" | LC_ALL=C comm -13 "$parts/once" - |
+        laid
+}
+laid() {
+    sed 's/.*/    *(.text.&)/'
 }
 {
     cat <<'END'
-/* The functions that a check executes lie side by side: those of any check, of one on overlayfs, of one on
-   Btrfs. The kernel maps a program in pieces of 64 KiB; elsewhere nearly every piece has one of these functions,
-   and a check has the whole program in memory. Written by scripts/layout.sh. A function that is no longer
-   called so is laid with all others: a list that is out of date costs page faults, and nothing else. */
+/* The functions that a check executes lie side by side: those of a check with one change, then those of any
+   check, of one on overlayfs, of one on Btrfs. The kernel maps a program in pieces of 64 KiB; elsewhere nearly
+   every piece has one of these functions, and a check has the whole program in memory. Written by
+   scripts/layout.sh. A function that is no longer called so is laid with all others: a list that is out of date
+   costs page faults, and nothing else. */
 SECTIONS
 {
   .text.check : {
 END
+    laid < "$parts/once"
     functions -12
     functions -23
     functions -13

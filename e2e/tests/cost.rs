@@ -173,3 +173,32 @@ fn one_more_container_of_an_image() {
         assert!(calls <= most, "{calls} calls with {}", driver.as_str());
     }
 }
+
+/// What is looked at of a container because it runs costs about as much as its layers do, and no more.
+#[test]
+fn one_that_runs() {
+    require!("dockerd", "containerd", "docker", "mkfs.ext4", "mkfs.btrfs");
+    for driver in [Driver::Overlay2, Driver::Btrfs] {
+        let daemon = Dockerd::start(driver);
+        daemon.import("image", small_rootfs().path());
+        daemon.run("web", &[], "image", &["sleep", "1000"]);
+        let calls = || {
+            let mut command = program::command();
+            command.args(["check", "web", "--format", "json", "--data-root"]);
+            command.arg(daemon.data_root());
+            command.stdout(std::process::Stdio::null());
+            rustix::fs::sync();
+            let (status, calls) = trace::count_calls(&mut command, &|| true).unwrap();
+            assert_eq!(status.code(), Some(0));
+            calls
+        };
+        let running = calls();
+        daemon.docker(&["kill", "web"]);
+        let stopped = calls();
+        // Some 30 are about its process and its groups, 40 about its mounts.
+        assert!(
+            running <= stopped + 84,
+            "{driver:?}: {running} calls running, {stopped} stopped"
+        );
+    }
+}

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use plimsoll_core::Verdict;
-use plimsoll_core::model::{CodeOrigin, FileType, Measurement, MountOrigin, Timestamp};
+use plimsoll_core::model::{CodeOrigin, FileType, Gap, Measurement, MountOrigin, Timestamp};
 use plimsoll_core::policy::{Policy, appraise};
 use plimsoll_e2e::command::run;
 use plimsoll_e2e::dockerd::{Dockerd, Driver};
-use plimsoll_e2e::look::inspect_one;
+use plimsoll_e2e::look::{inspect, inspect_one};
 use plimsoll_e2e::require;
 use plimsoll_e2e::rootfs::small_rootfs;
 
@@ -210,7 +210,22 @@ fn mounts_that_nobody_accounts_for() {
             "mount -t tmpfs none /var/empty; mount -t tmpfs none /etc",
             &["/etc tmpfs", "/var/empty tmpfs"],
         );
-        // Another root, which the container's own stands beneath.
+        // Over all of it: what enters from outside runs on that.
+        daemon.run("covered", &privileged, "image", &SLEEP);
+        daemon.docker(&["exec", "covered", "mount", "-t", "tmpfs", "none", "/"]);
+        let (found, _) = inspect(daemon.disk(), &["covered"]).expect("inspect");
+        let found = &found[0];
+        let of_type = |gap: &Gap| gap.why.contains("runs on a file system of type tmpfs");
+        assert!(
+            found.gaps.iter().any(of_type),
+            "{driver:?}: {:?}",
+            found.gaps
+        );
+        assert!(
+            foreign(found).iter().any(|mount| mount.starts_with("/ ")),
+            "{driver:?}: {:?}",
+            foreign(found)
+        );
         // Another root, which the container's own stands beneath.
         daemon.run("pivoted", &privileged, "image", &SLEEP);
         let script = "mount -t tmpfs none /home; mkdir /home/bin /home/old; cp /bin/busybox /home/bin; \

@@ -2,6 +2,7 @@
 
 mod identity;
 mod image;
+pub(crate) mod plain;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

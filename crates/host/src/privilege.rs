@@ -1,6 +1,10 @@
 //! What this process may see.
 
+use std::os::fd::AsFd as _;
+
 use plimsoll_core::model::Gap;
+use plimsoll_syscall::pidfd;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{CapabilitySet, capabilities};
 
 /// Returns a gap for each privilege that is missing, with its consequence.
@@ -43,5 +47,31 @@ pub fn missing() -> Vec<Gap> {
 /// (`PROC_USER_INIT_INO` in `include/linux/proc_ns.h`).
 fn in_initial_user_namespace() -> bool {
     const INITIAL: u64 = 0xefff_fffd;
-    rustix::fs::stat("/proc/self/ns/user").is_ok_and(|namespace| namespace.st_ino == INITIAL)
+    let number = user_namespace().or_else(|_| user_namespace_listed());
+    number.is_ok_and(|number| number == INITIAL)
+}
+
+/// Returns the number of the user namespace of this process. In `/proc` the kernel would first make everything
+/// that leads to it, for each process anew.
+fn user_namespace() -> rustix::io::Result<u64> {
+    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let namespace = pidfd::user_namespace(process.as_fd())?;
+    Ok(rustix::fs::fstat(namespace)?.st_ino)
+}
+
+/// The same where the kernel is older than Linux 6.11.
+fn user_namespace_listed() -> rustix::io::Result<u64> {
+    Ok(rustix::fs::stat("/proc/self/ns/user")?.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ways to ask give one answer.
+    #[test]
+    fn the_user_namespace_of_this_process() {
+        let listed = user_namespace_listed().unwrap();
+        assert!(user_namespace().is_err() || user_namespace() == Ok(listed));
+    }
 }

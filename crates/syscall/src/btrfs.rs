@@ -1,6 +1,7 @@
 //! ioctls of Btrfs (kernel `include/uapi/linux/btrfs.h`).
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::{Errno, Result};
 use zerocopy::{FromBytes, IntoBytes};
@@ -45,10 +46,16 @@ pub struct SearchKey {
 /// Words of the argument before the buffer: the key's 13 and the size of the buffer.
 const HEADER_WORDS: usize = 14;
 
-std::thread_local! {
-    /// The memory of a buffer that was let go of, for the next one of this thread: fresh memory would be filled
-    /// with zeros each time.
-    static SPARE: std::cell::Cell<Vec<u64>> = const { std::cell::Cell::new(Vec::new()) };
+/// The memory of buffers that were let go of, for the next ones: fresh memory would be filled with zeros each
+/// time. Not one for each thread: what ends with a thread is noted in memory of the C library's, which a check
+/// needs for nothing else.
+static SPARE: Mutex<Vec<Vec<u64>>> = Mutex::new(Vec::new());
+
+/// Most buffers that are kept: about as many threads have one at a time.
+const SPARE_MAX: usize = 8;
+
+fn spare() -> MutexGuard<'static, Vec<Vec<u64>>> {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The argument of a search, with its buffer, to be used again and again.
@@ -60,14 +67,17 @@ pub struct SearchBuffer {
 impl Default for SearchBuffer {
     fn default() -> Self {
         Self {
-            words: SPARE.take(),
+            words: spare().pop().unwrap_or_default(),
         }
     }
 }
 
 impl Drop for SearchBuffer {
     fn drop(&mut self) {
-        SPARE.set(std::mem::take(&mut self.words));
+        let mut spare = spare();
+        if spare.len() < SPARE_MAX {
+            spare.push(std::mem::take(&mut self.words));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod fiemap;
 pub mod handle;
 pub mod lease;
 pub mod mount;
+pub mod pidfd;
 pub mod quiet;
 pub mod trace;
 pub mod verity;

@@ -6,7 +6,7 @@ mod look;
 
 pub use self::lasting::Lasting;
 pub use self::list::DirReader;
-pub use self::look::{Identity, known_identity};
+pub use self::look::{Identity, MOUNT_FOR_EVER, known_identity};
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

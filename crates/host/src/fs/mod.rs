@@ -10,15 +10,17 @@ mod owners;
 mod source;
 mod stat;
 
-pub use dir::{Dir, DirReader, Identity, Lasting, known_identity};
+pub use dir::{Dir, DirReader, Identity, Lasting, MOUNT_FOR_EVER, known_identity};
 use file::read_whole;
 pub use file::{Comparer, Difference, open_regular, read_at, stat_fd};
 pub use owners::{IdRange, Owners};
 pub use stat::Stat;
 
-use std::io::Read as _;
+use std::os::fd::AsFd;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 /// Largest record of a runtime or of the kernel that is read into memory, in bytes.
 pub const RECORD_LIMIT: usize = 16 << 20;
@@ -46,19 +48,29 @@ pub fn read_small(path: impl AsRef<std::path::Path>) -> std::io::Result<String> 
 /// # Errors
 /// Those of opening and reading; `InvalidData` when it is longer than [`RECORD_LIMIT`].
 pub fn read_small_bytes(path: impl AsRef<std::path::Path>) -> std::io::Result<Vec<u8>> {
-    let fd = rustix::fs::open(
-        path.as_ref(),
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
-        Mode::empty(),
-    )?;
-    // The kernel's files say nothing of their length, and give a page at a time.
-    let mut bytes = Vec::with_capacity(4096);
-    std::fs::File::from(fd)
-        .take(RECORD_LIMIT as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    match bytes.len() {
-        0..=RECORD_LIMIT => Ok(bytes),
-        _ => Err(too_long(RECORD_LIMIT)),
+    read_small_at(CWD, path.as_ref())
+}
+
+/// The same by a path that begins at a directory.
+///
+/// # Errors
+/// Those of [`read_small_bytes`].
+pub fn read_small_at(dir: impl AsFd, path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    /// The kernel's files say nothing of their length, and give a page at a time.
+    const PAGE: usize = 4096;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::openat(dir, path, flags, Mode::empty())?;
+    let mut bytes = Vec::with_capacity(PAGE);
+    loop {
+        if bytes.capacity() - bytes.len() < PAGE / 4 {
+            bytes.reserve(PAGE);
+        }
+        match rustix::io::read(&fd, spare_capacity(&mut bytes)) {
+            Ok(0) => return Ok(bytes),
+            Ok(_) if bytes.len() > RECORD_LIMIT => return Err(too_long(RECORD_LIMIT)),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 

@@ -208,6 +208,8 @@ impl Run<'_> {
             ));
         }
         self.note_moved(moved);
+        // The next one has the use of its memory.
+        drop(pair);
         if let Some(injected) = &stack.injected {
             self.injected_subvolume(stack, injected)?;
         }

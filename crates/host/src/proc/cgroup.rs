@@ -4,13 +4,15 @@
 //! (`/docker/<id>`, `/system.slice/docker-<id>.scope`, `/machine.slice/libpod-<id>.scope`).
 
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use plimsoll_core::model::ContainerId;
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
-use crate::fs::read_small_bytes;
+use crate::fs::{read_small_at, read_small_bytes};
 
 /// Where the hierarchies are mounted.
 pub(super) const ROOT: &str = "/sys/fs/cgroup";
@@ -187,10 +189,26 @@ pub(super) fn hexadecimal_id_in(text: &[u8]) -> Option<String> {
 /// A sentence, when that cannot be known.
 pub(crate) fn members(pid: u32, id: &ContainerId) -> Result<Members, String> {
     let text = groups_of(pid)?;
-    // A process is in one group of every hierarchy: one of them is enough.
-    let group = named(&text, id).next().ok_or_else(|| none_of(pid))?;
     let mut members = Members::default();
-    collect(&group.dir, 0, &mut members)?;
+    // A process is in one group of every hierarchy: one of them is enough.
+    let mut groups = parse(&text, id.as_str().as_bytes()).flat_map(|(controllers, path)| {
+        let is_unified = controllers.is_empty();
+        let dirs = directories(controllers, path).into_iter();
+        dirs.map(move |dir| (dir, is_unified))
+    });
+    let found = groups.find_map(|(path, is_unified)| {
+        let dir = open(CWD, &path).ok()?;
+        let processes = read_small_at(&dir, Path::new(PROCESSES)).or_else(none_to_read);
+        // Else it is no group, or is gone.
+        (!is_gone(&processes)).then_some((dir, path, is_unified, processes))
+    });
+    let (dir, path, is_unified, processes) = found.ok_or_else(|| none_of(pid))?;
+    let group = Directory {
+        dir,
+        path,
+        is_unified,
+    };
+    group.collect(processes, 0, &mut members)?;
     members.processes.sort_unstable();
     members.processes.dedup();
     members.threads.sort_unstable();
@@ -198,44 +216,110 @@ pub(crate) fn members(pid: u32, id: &ContainerId) -> Result<Members, String> {
     Ok(members)
 }
 
-fn collect(dir: &Path, depth: usize, members: &mut Members) -> Result<(), String> {
-    if depth > DEPTH_MAX {
-        return Err(format!("its cgroups are more than {DEPTH_MAX} levels deep"));
-    }
-    let unified = dir.join("cgroup.threads");
-    let tasks = if unified.exists() {
-        unified
-    } else {
-        dir.join("tasks")
-    };
-    numbers(&dir.join("cgroup.procs"), &mut members.processes)?;
-    numbers(&tasks, &mut members.threads)?;
-    let failed = |e: std::io::Error| format!("its cgroup: {e}");
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), depth + 1, members)?;
-        }
-    }
-    Ok(())
+/// The file of a group that lists its processes.
+const PROCESSES: &str = "cgroup.procs";
+
+/// The directory of a group.
+struct Directory {
+    dir: OwnedFd,
+    /// To show.
+    path: PathBuf,
+    /// Whether it is of the unified hierarchy.
+    is_unified: bool,
 }
 
-fn numbers(file: &Path, out: &mut Vec<u32>) -> Result<(), String> {
-    match read_small_bytes(file) {
-        Ok(text) => {
-            let lines = text.split(|b| *b == b'\n');
-            out.extend(
-                lines.filter_map(|line| std::str::from_utf8(line).ok()?.parse::<u32>().ok()),
-            );
-            Ok(())
+impl Directory {
+    /// Adds who is in it, of whom the `processes` were read, and in those beneath.
+    fn collect(
+        &self,
+        processes: std::io::Result<Vec<u8>>,
+        depth: usize,
+        members: &mut Members,
+    ) -> Result<(), String> {
+        if depth > DEPTH_MAX {
+            return Err(format!("its cgroups are more than {DEPTH_MAX} levels deep"));
         }
-        // Of a group of threads alone, whose processes stand in the group above (cgroups(7)).
-        Err(e) if e.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
-        // The group went away.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) if e.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => Ok(()),
-        Err(e) => Err(format!("{}: {e}", file.display())),
+        let read = |file: &str| read_small_at(&self.dir, Path::new(file)).or_else(none_to_read);
+        let (file, threads) = match self.is_unified {
+            true => ("cgroup.threads", read("cgroup.threads")),
+            false => ("tasks", read("tasks")),
+        };
+        for (file, text, out) in [
+            (PROCESSES, processes, &mut members.processes),
+            (file, threads, &mut members.threads),
+        ] {
+            match text {
+                Ok(text) => numbers(&text, out),
+                // The group went away.
+                gone if is_gone(&gone) => {}
+                Err(e) => return Err(format!("{}: {e}", self.path.join(file).display())),
+            }
+        }
+        for name in self.beneath().map_err(|e| format!("its cgroup: {e}"))? {
+            let name = Path::new(OsStr::from_bytes(&name));
+            let dir = match open(&self.dir, name) {
+                Ok(dir) => dir,
+                Err(Errno::NOENT | Errno::NODEV) => continue,
+                Err(errno) => return Err(format!("its cgroup: {}", std::io::Error::from(errno))),
+            };
+            let processes = read_small_at(&dir, Path::new(PROCESSES)).or_else(none_to_read);
+            let path = self.path.join(name);
+            let group = Self { dir, path, ..*self };
+            group.collect(processes, depth + 1, members)?;
+        }
+        Ok(())
     }
+
+    /// Returns the names of the groups beneath it.
+    fn beneath(&self) -> rustix::io::Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        // A directory of the kernel's has a link for each one in it, and two more (kernel
+        // `fs/kernfs/inode.c`, `kernfs_refresh_inode`).
+        if rustix::fs::fstat(&self.dir)?.st_nlink == 2 {
+            return Ok(names);
+        }
+        let mut buffer = Vec::with_capacity(4096);
+        let mut entries = RawDir::new(self.dir.as_fd(), buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                // It went away.
+                Err(Errno::NOENT | Errno::NODEV) => break,
+                entry => entry?,
+            };
+            let name = entry.file_name().to_bytes();
+            if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
+                names.push(name.to_vec());
+            }
+        }
+        Ok(names)
+    }
+}
+
+fn open(dir: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, path, flags, Mode::empty())
+}
+
+/// Takes a group of threads alone for one without processes: those stand in the group above (cgroups(7)).
+fn none_to_read(error: std::io::Error) -> std::io::Result<Vec<u8>> {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        _ => Err(error),
+    }
+}
+
+/// Whether a file of a group is not there, or the group went away.
+fn is_gone(read: &std::io::Result<Vec<u8>>) -> bool {
+    let errno = |e: &std::io::Error| e.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        read.as_ref().map_err(errno),
+        Err(Some(Errno::NOENT | Errno::NODEV))
+    )
+}
+
+fn numbers(text: &[u8], out: &mut Vec<u32>) {
+    let lines = text.split(|b| *b == b'\n');
+    out.extend(lines.filter_map(|line| std::str::from_utf8(line).ok()?.parse::<u32>().ok()));
 }
 
 #[cfg(test)]

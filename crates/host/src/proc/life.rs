@@ -6,7 +6,6 @@ use plimsoll_core::model::ContainerId;
 use rustix::io::Errno;
 
 use super::cgroup::own_part;
-use super::mountinfo::{self, Mount};
 use crate::fs::read_small_bytes;
 
 /// Whether a process id that was written down is still the container's.
@@ -63,26 +62,6 @@ pub(super) fn has_ended(stat: &[u8]) -> bool {
     is_zombie && matches!(fields.nth(16), Some(b"0" | b"1"))
 }
 
-/// Returns what is mounted at the root of a process, the topmost one; `None` when the process is
-/// gone.
-///
-/// # Errors
-/// Why it cannot be known: one clause.
-pub(crate) fn root_mount(pid: u32) -> Result<Option<Mount>, String> {
-    let path = format!("/proc/{pid}/mountinfo");
-    match read_small_bytes(&path) {
-        // A process that is ending has no mounts any more.
-        Ok(text) if text.is_empty() => Ok(None),
-        Ok(text) => mountinfo::parse(&text)
-            .into_iter()
-            .rfind(|mount| mount.mount_point.as_bytes() == b"/")
-            .map(Some)
-            .ok_or_else(|| format!("{path} has no mount at /")),
-        Err(e) if is_gone(&e) => Ok(None),
-        Err(e) => Err(format!("{path}: {e}")),
-    }
-}
-
 /// Whether there is a process of this number, also one that has ended and was not waited for.
 pub(crate) fn exists(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
@@ -109,8 +88,6 @@ mod tests {
         assert_eq!(life(u32::MAX, &id), Life::Gone);
         let stat = read_small_bytes("/proc/self/stat").unwrap();
         assert!(!has_ended(&stat));
-        assert!(root_mount(std::process::id()).unwrap().is_some());
-        assert_eq!(root_mount(u32::MAX).unwrap(), None);
     }
 
     #[test]

@@ -8,5 +8,6 @@ pub(crate) mod life;
 pub(crate) mod maps;
 pub mod mountinfo;
 pub(crate) mod root;
+pub(crate) mod root_mount;
 pub(crate) mod table;
 pub(crate) mod writers;

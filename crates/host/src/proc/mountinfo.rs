@@ -29,8 +29,14 @@ impl Mount {
     /// name tells.
     #[must_use]
     pub fn is_fuse_overlay(&self) -> bool {
-        self.fs_type.as_bytes() == b"fuse.fuse-overlayfs"
+        is_fuse_overlay(&self.fs_type)
     }
+}
+
+/// Whether a file system of this type is one that the program fuse-overlayfs answers for, or one that says that
+/// it is that.
+pub(super) fn is_fuse_overlay(fs_type: &Bytes) -> bool {
+    fs_type.as_bytes() == b"fuse.fuse-overlayfs"
 }
 
 /// Parses a mountinfo file. Lines that are not of its form are left out.
@@ -73,6 +79,9 @@ pub fn is_whole(text: &[u8]) -> bool {
 /// Undoes the octal escapes of the kernel's `mangle_path` and `seq_escape`.
 #[must_use]
 pub fn unescape(text: &[u8]) -> Vec<u8> {
+    if !text.contains(&b'\\') {
+        return text.to_vec();
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {

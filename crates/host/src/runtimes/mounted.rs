@@ -2,12 +2,12 @@
 
 use plimsoll_core::model::Gap;
 
-use crate::proc::life;
-use crate::proc::mountinfo::{Mount, subvolume_option};
+use crate::proc::mountinfo::subvolume_option;
+use crate::proc::root_mount::{self, RootMount};
 
 /// Returns what is mounted at the root of the first process of a container that runs.
-pub(in crate::runtimes) fn mounted(pid: Option<u32>, gaps: &mut Vec<Gap>) -> Option<Mount> {
-    match life::root_mount(pid?) {
+pub(in crate::runtimes) fn mounted(pid: Option<u32>, gaps: &mut Vec<Gap>) -> Option<RootMount> {
+    match root_mount::of(pid?) {
         Ok(mount) => mount,
         Err(why) => {
             gaps.push(Gap::new("mountinfo", why));
@@ -17,7 +17,7 @@ pub(in crate::runtimes) fn mounted(pid: Option<u32>, gaps: &mut Vec<Gap>) -> Opt
 }
 
 /// The gap for a rootfs of another file system than the storage driver's.
-pub(in crate::runtimes) fn not_the_driver(mounted: &Mount, expected: &str) -> Gap {
+pub(in crate::runtimes) fn not_the_driver(mounted: &RootMount, expected: &str) -> Gap {
     Gap::new(
         "mountinfo",
         format!(
@@ -28,7 +28,7 @@ pub(in crate::runtimes) fn not_the_driver(mounted: &Mount, expected: &str) -> Ga
 }
 
 /// Returns what is wrong where a rootfs should be the subvolume of this id.
-pub(in crate::runtimes) fn not_the_subvolume(mounted: &Mount, expected: u64) -> Option<Gap> {
+pub(in crate::runtimes) fn not_the_subvolume(mounted: &RootMount, expected: u64) -> Option<Gap> {
     if mounted.fs_type.as_bytes() != b"btrfs" {
         return Some(not_the_driver(mounted, "btrfs"));
     }

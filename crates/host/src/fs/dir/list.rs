@@ -45,8 +45,14 @@ pub struct DirReader<'a> {
 }
 
 impl DirReader<'_> {
-    /// Bytes of one portion: about a thousand names.
+    /// Bytes of one portion, in two parts: about a hundred names, which is more than most directories have, and
+    /// about a thousand.
+    const FIRST: usize = 4 << 10;
     const PORTION: usize = 32 << 10;
+    /// Bytes of an entry beside its name (`struct linux_dirent64` with the byte that ends the name, and what
+    /// fills it up to eight), and of the longest entry.
+    const ENTRY: usize = 27;
+    const LONGEST: usize = Self::ENTRY + 255;
     const NAMES: usize = 1000;
 
     /// Gives each name of the next portion to `each`, `.` and `..` left out, and returns whether
@@ -60,19 +66,28 @@ impl DirReader<'_> {
             self.offset += given;
             return Ok(given > 0);
         }
-        self.portion.reserve(Self::PORTION);
-        let mut entries = RawDir::new(self.fd, self.portion.spare_capacity_mut());
         let mut any = false;
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            any = true;
-            self.offset = entry.next_entry_cookie();
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                each(name);
+        for room in [Self::FIRST, Self::PORTION] {
+            self.portion.reserve(room);
+            let space = self.portion.spare_capacity_mut();
+            let mut entries = RawDir::new(self.fd, space.get_mut(..room).unwrap_or_default());
+            let mut used = 0;
+            while let Some(entry) = entries.next() {
+                let entry = entry?;
+                any = true;
+                self.offset = entry.next_entry_cookie();
+                let name = entry.file_name().to_bytes();
+                used += Self::ENTRY + name.len();
+                if name != b"." && name != b".." {
+                    each(name);
+                }
+                if entries.is_buffer_empty() {
+                    break;
+                }
             }
-            if entries.is_buffer_empty() {
-                return Ok(true);
+            // It was not the room that was too short for the next one.
+            if used + Self::LONGEST <= room {
+                break;
             }
         }
         Ok(any)

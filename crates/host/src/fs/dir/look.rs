@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
 use rustix::io::{Errno, Result};
 
 use super::{BENEATH, Dir, OPEN_DIR};
@@ -13,6 +13,9 @@ use crate::fs::{Stat, stat_fd};
 
 /// A directory to look through, not into: opening it so raises no event and needs no right to read it.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// `STATX_MNT_ID_UNIQUE` of Linux 6.8: asks for a number of the mount that no other one ever has.
+pub const MOUNT_FOR_EVER: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 impl Dir {
     /// Opens a directory to look through alone, following links: its own entries cannot be listed by it.
@@ -31,6 +34,25 @@ impl Dir {
     /// Those of statx(2).
     pub fn known_identity(&self) -> Result<Identity> {
         identity_at(&self.fd, "", AtFlags::EMPTY_PATH)
+    }
+
+    /// Returns the number of the mount that this directory is the root of, the one that is never used again:
+    /// `None` where it is none, where something is mounted over it, or where the kernel does not tell (before
+    /// Linux 6.8).
+    #[must_use]
+    pub fn mount_at_top(&self) -> Option<u64> {
+        // As its own root, the directory above it is itself, or what is mounted over it. A file system that a
+        // process answers for is not asked who may look through it: where the kernel does not know, nothing is.
+        let resolve = ResolveFlags::IN_ROOT
+            .union(ResolveFlags::NO_XDEV)
+            .union(ResolveFlags::CACHED);
+        let flags = LOOK.union(OFlags::DIRECTORY);
+        let itself = rustix::fs::openat2(&self.fd, "..", flags, Mode::empty(), resolve).ok()?;
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let stat = rustix::fs::statx(&itself, "", flags, MOUNT_FOR_EVER).ok()?;
+        let is_told = stat.stx_mask & MOUNT_FOR_EVER.bits() != 0;
+        let is_root = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        (is_told && is_root).then_some(stat.stx_mnt_id)
     }
 
     /// Whether a process, not the kernel, answers for the file system of this directory (FUSE). Asking that

@@ -1,5 +1,6 @@
 //! Where a path of the host lies, in the terms in which the kernel lists mounts.
 
+use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -7,9 +8,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
 
-use crate::fs::read_small_bytes;
+use crate::fs::{MOUNT_FOR_EVER, read_small_bytes};
 use crate::proc::mountinfo::{self, Mount};
 
 /// The mounts that this process sees, asked for when they are first needed: one by one where the kernel
@@ -44,24 +45,17 @@ impl HostMounts {
 
     /// Returns the device of a path, and the path within that file system.
     fn locate(&self, path: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let fd: OwnedFd = rustix::fs::open(OsStr::from_bytes(path), flags, Mode::empty()).ok()?;
+        let (fd, path) = open(path)?;
         let place = self.place(&fd)?;
-        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let path = rustix::fs::readlinkat(CWD, link, Vec::new())
-            .ok()?
-            .into_bytes();
         let within = path.strip_prefix(&place.point[..])?;
         Some((place.device.clone(), joined(&place.root, within)))
     }
 
     /// Returns the mount that a file is on.
     fn place(&self, file: &OwnedFd) -> Option<Rc<Place>> {
-        /// `STATX_MNT_ID_UNIQUE`, Linux 6.8.
-        const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
         let stat = |mask| rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, mask).ok();
-        let unique = stat(UNIQUE)?;
-        if unique.stx_mask & UNIQUE.bits() != 0 {
+        let unique = stat(MOUNT_FOR_EVER)?;
+        if unique.stx_mask & MOUNT_FOR_EVER.bits() != 0 {
             let mut known = self.known.borrow_mut();
             let place = known
                 .entry(unique.stx_mnt_id)
@@ -101,6 +95,30 @@ impl Place {
     }
 }
 
+/// Opens what is at a path to look at, and returns by which path the kernel knows it: the same one where no link
+/// is on the way.
+fn open(path: &[u8]) -> Option<(OwnedFd, Cow<'_, [u8]>)> {
+    let name = OsStr::from_bytes(path);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let straight = ResolveFlags::NO_SYMLINKS;
+    if is_straight(path)
+        && let Ok(fd) = rustix::fs::openat2(CWD, name, flags, Mode::empty(), straight)
+    {
+        return Some((fd, Cow::Borrowed(path)));
+    }
+    let fd: OwnedFd = rustix::fs::open(name, flags, Mode::empty()).ok()?;
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let path = rustix::fs::readlinkat(CWD, link, Vec::new()).ok()?;
+    Some((fd, Cow::Owned(path.into_bytes())))
+}
+
+/// Whether a path begins at the root, and every component of it is a name.
+fn is_straight(path: &[u8]) -> bool {
+    let is_name = |component: &[u8]| !matches!(component, b"" | b"." | b"..");
+    path.strip_prefix(b"/")
+        .is_some_and(|path| path.split(|b| *b == b'/').all(is_name))
+}
+
 /// Joins two absolute paths, of which either may be `/` or empty.
 fn joined(root: &[u8], within: &[u8]) -> Vec<u8> {
     let root = root.strip_suffix(b"/").unwrap_or(root);
@@ -126,6 +144,33 @@ mod tests {
             ("/", "a", "/a"),
         ] {
             assert_eq!(joined(root.as_bytes(), within.as_bytes()), joint.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_path_by_which_the_kernel_knows_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap().join("real");
+        std::fs::write(&real, b"").unwrap();
+        std::os::unix::fs::symlink(&real, dir.path().join("link")).unwrap();
+        let real = real.as_os_str().as_bytes();
+        let path = dir.path().as_os_str().as_bytes();
+        for form in [
+            "/real",
+            "/link",
+            "//real",
+            "/./real",
+            "/../../proc/../tmp/x",
+        ] {
+            let form = [path, form.as_bytes()].concat();
+            match open(&form) {
+                Some((_, path)) => assert_eq!(&*path, real),
+                None => assert!(form.ends_with(b"/x")),
+            }
+        }
+        assert!(is_straight(b"/a/b.c"));
+        for other in [&b""[..], b"a", b"/", b"/a/", b"//a", b"/a/../b", b"/."] {
+            assert!(!is_straight(other));
         }
     }
 

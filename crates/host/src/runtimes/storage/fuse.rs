@@ -18,7 +18,7 @@ use super::record::ContainerRecord;
 use super::store::{Store, clause};
 use crate::fs::Dir;
 use crate::layers::{Held, Layer};
-use crate::proc::mountinfo::Mount;
+use crate::proc::root_mount::RootMount;
 use crate::proc::{root, writers};
 use crate::runtimes::RuntimeError;
 
@@ -89,7 +89,7 @@ pub(super) fn require_plain(layer: &Layer) -> Result<(), RuntimeError> {
 
 /// Whether the program mounted what is at the root of a process for the container whose own layer this is;
 /// `None` where nothing is seen mounted for that.
-pub(super) fn is_of(store: &Store, layer: &str, pid: u32, mounted: &Mount) -> Option<bool> {
+pub(super) fn is_of(store: &Store, layer: &str, pid: u32, mounted: &RootMount) -> Option<bool> {
     let at = place(&store.graph.dir)?.join(format!("overlay/{layer}/merged"));
     let its = root::mounts_of_ancestors(pid)
         .into_iter()
@@ -106,7 +106,7 @@ pub(super) fn running(
     store: &Store,
     layer: &str,
     pid: Option<u32>,
-    mounted: &Mount,
+    mounted: &RootMount,
 ) -> Option<Gap> {
     let why = match is_of(store, layer, pid?, mounted) {
         Some(true) => return None,

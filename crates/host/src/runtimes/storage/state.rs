@@ -15,7 +15,7 @@ use super::record::{ContainerRecord, Spec};
 use super::store::Store;
 use crate::fs::read_small_bytes;
 use crate::proc::mountinfo::OverlayMount;
-use crate::proc::{cgroup, life};
+use crate::proc::{cgroup, life, root_mount};
 use crate::runtimes::lower::last_two;
 
 /// The file that holds the number of the first process.
@@ -206,7 +206,7 @@ fn is_its(
         life::Life::Unknown(why) => return Err(why),
         life::Life::Gone => {}
     }
-    let Some(mount) = life::root_mount(pid)? else {
+    let Some(mount) = root_mount::of(pid)? else {
         return Ok(false);
     };
     let layer = record.layer.as_bytes();
