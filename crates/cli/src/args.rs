@@ -2,7 +2,6 @@
 
 mod identity;
 mod image;
-pub(crate) mod plain;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

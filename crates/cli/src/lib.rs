@@ -42,9 +42,6 @@ pub fn main() -> ExitCode {
 /// does, but that the description of all options is left to the end of the process. To take it apart is a sixth
 /// of the instructions that the command line costs.
 fn parse() -> args::Cli {
-    if let Some(cli) = args::plain::of_this_process() {
-        return cli;
-    }
     let mut command = ManuallyDrop::new(args::Cli::command());
     let parsed = command.try_get_matches_from_mut(std::env::args_os());
     let parsed = parsed.and_then(|mut matches| {
