@@ -13,7 +13,7 @@ use crate::fs::btrfs::{Fresh, ROOT_DIRECTORY, TreeError, Trees};
 use crate::measure::Trouble;
 
 /// Highest number that an inode can have (`BTRFS_LAST_FREE_OBJECTID`).
-const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;
+pub(super) const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;
 
 /// Inodes that were written anew which are held at a time, until it is known which of them differ.
 const TOUCHED_MAX: usize = 512;
@@ -136,6 +136,11 @@ impl Candidates {
         let mut leads = climber.leads;
         leads.sort();
         Ok((Self { inodes, leads }, moved))
+    }
+
+    /// Whether nothing may differ.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inodes.is_empty() && self.leads.is_empty()
     }
 
     /// Returns how many inodes may differ.
