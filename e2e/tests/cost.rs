@@ -165,10 +165,11 @@ fn one_more(driver: Driver) -> u64 {
 #[test]
 fn one_more_container_of_an_image() {
     require!("dockerd", "containerd", "docker", "mkfs.ext4", "mkfs.btrfs");
-    // Of these, its records and its own layer take some 35, and its init layer the others: six for each
+    // Of these, its records and its own layer take some 35, and its init layer the others: five for each
     // directory there and two for each file, of which it has more than elsewhere, since this image has hardly
     // any of them. A look at each layer of the image for each name there would take as many again.
-    for (driver, most) in [(Driver::Overlay2, 108), (Driver::Btrfs, 61)] {
+    // On Btrfs some follow the order in which containers and what is in them were made, which is chance.
+    for (driver, most) in [(Driver::Overlay2, 96), (Driver::Btrfs, 46)] {
         let calls = one_more(driver);
         assert!(calls <= most, "{calls} calls with {}", driver.as_str());
     }

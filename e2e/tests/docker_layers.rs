@@ -293,6 +293,87 @@ fn tampering_with_the_init_layer_on_btrfs() {
     told_together_as_alone(&daemon);
 }
 
+/// The same where the directories that Docker makes entries in are so large that most of what is in them is
+/// passed over in all containers but the first, and where Docker takes something of the image away.
+#[test]
+fn tampering_with_large_directories_of_the_init_layer_on_btrfs() {
+    require!(
+        "dockerd",
+        "containerd",
+        "docker",
+        "busybox",
+        "setpriv",
+        "setfattr",
+        "mkfs.btrfs"
+    );
+    let daemon = Dockerd::start(Driver::Btrfs);
+    daemon.import("base", small_rootfs().path());
+    let digits = "0 1 2 3 4 5 6 7 8 9";
+    let fill =
+        format!("for a in {digits}; do for b in {digits}; do echo > /etc/f0$a$b; done; done");
+    // What Docker puts an empty file in the place of, in the middle.
+    daemon.build(
+        "image",
+        &format!("FROM base\nCOPY Dockerfile /etc/hosts\nRUN {fill}\n"),
+    );
+    daemon.create_many("as-made-", 4, "image");
+    for (n, (script, path, kind)) in [
+        ("rm etc/f050", "/etc/f050", 'D'),
+        ("mv etc/f050 etc/g050", "/etc/f050", 'D'),
+        ("rm etc/f050; echo > etc/g050", "/etc/f050", 'D'),
+        // The last one that was inherited, after which the kernel would go on counting.
+        ("mv etc/f099 .; sync; mv f099 etc/", "/etc/f050", 'D'),
+        ("rm etc/f099; echo x > etc/f099", "/etc/f099", 'C'),
+        ("rm etc/f099; sync; echo > etc/g099", "/etc/g099", 'A'),
+        ("echo x > etc/f050", "/etc/f050", 'C'),
+        ("chmod 4755 etc/f050", "/etc/f050", 'C'),
+        ("chmod 700 etc", "/etc", 'C'),
+        ("setfattr -n user.x -v y etc", "/etc", 'C'),
+        ("chmod 4755 .dockerenv", "/.dockerenv", 'A'),
+        ("chown 5 etc/hostname", "/etc/hostname", 'A'),
+        ("ln etc/hosts dev/hosts", "/dev/hosts", 'A'),
+        ("ln etc/f050 dev/f050", "/dev/f050", 'A'),
+        ("chattr +i dev/console", "/dev/console", 'A'),
+        (
+            "mkdir etc/new; mv etc/hosts etc/new/",
+            "/etc/new/hosts",
+            'A',
+        ),
+        (
+            "btrfs subvolume create etc/nested > /dev/null",
+            "/etc/nested",
+            'T',
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("c{n:02}");
+        let id = daemon.create(&name, &[], "image", &SLEEP);
+        let init = daemon.layer(&id, "-init");
+        let container = daemon.layer(&id, "");
+        // One that is as it was by name has to be told from others: with it another one goes.
+        let script = match path == "/etc/f050" && script.contains("f099") {
+            true => format!("{script}; rm etc/f050"),
+            false => script.to_owned(),
+        };
+        shell(&format!(
+            "cd {}; {script}; btrfs subvolume delete {container} >/dev/null; btrfs subvolume snapshot . {container} >/dev/null",
+            init.display(),
+            container = container.display(),
+        ));
+        let (found, gaps) = inspect(daemon.live(), &[&name]).expect("inspect");
+        let told = not_of_runtime(&found[0]);
+        assert_eq!(gaps, [], "{script}");
+        assert_eq!(
+            told.get(path).map(|what| what.0),
+            Some(kind),
+            "{script}: {told:?}"
+        );
+    }
+    told_together_as_alone(&daemon);
+}
+
 /// More lower layers than fit in one page of mount options by their full names.
 #[test]
 fn seventy_layers() {

@@ -4,6 +4,13 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
+/// Returns how many threads to use. Not asked until there is work for them: the answer takes the reading
+/// of several files of the kernel's.
+pub(crate) fn thread_count(asked: Option<NonZero<usize>>) -> usize {
+    let threads = asked.or_else(|| std::thread::available_parallelism().ok());
+    threads.map_or(1, NonZero::get)
+}
+
 /// Does `work` for each number of `order` in as many threads as given, the first ones first, and returns
 /// what came of the numbers below `count`; `None` for one that was not in the order, or whose thread ended.
 pub(crate) fn each<T: Send>(

@@ -70,7 +70,10 @@ impl Look {
         options.expand |= policy.needs_expansion();
         Ok(Self {
             request: Request {
-                sources: sources(settings.places)?,
+                sources: Sources {
+                    jobs: options.jobs,
+                    ..sources(settings.places)?
+                },
                 targets: names
                     .iter()
                     .map(|n| targets::parse(n))
@@ -198,6 +201,7 @@ pub(super) fn sources(places: Places) -> Result<Sources, CliError> {
         data_root: places.data_root,
         root: places.root,
         sandboxes: places.sandboxes.unwrap_or(false),
+        jobs: None,
     })
 }
 

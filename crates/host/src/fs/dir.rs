@@ -49,6 +49,8 @@ pub struct Dir {
     mount_flags: OnceLock<StatVfsMountFlags>,
     /// Whether it was reached through a view of the mount that keeps no access times.
     in_view: bool,
+    /// Whether the last entry of a listing says that it is the last: so it is on ext4.
+    tells_end: bool,
     /// The map that owners are seen through, where there is one.
     owners: Option<Arc<Owners>>,
     /// Whether entries were read from it; held by who reads them, since the position is the handle's own.
@@ -122,6 +124,7 @@ impl Dir {
     fn beneath(&self, fd: OwnedFd) -> Self {
         Self {
             in_view: self.in_view,
+            tells_end: self.tells_end,
             owners: self.owners.clone(),
             ..Self::from(fd)
         }
@@ -267,6 +270,7 @@ impl Dir {
         // Nothing is mounted in a view, so that it goes for all that is reached through it.
         Ok(Some(Self {
             in_view: true,
+            tells_end: view.is_on_ext4(),
             owners: self.owners.clone(),
             ..view.open_beneath(b".")?
         }))
@@ -479,6 +483,7 @@ impl From<OwnedFd> for Dir {
             quiet: OnceLock::new(),
             mount_flags: OnceLock::new(),
             in_view: false,
+            tells_end: false,
             owners: None,
             was_read: Mutex::new(false),
             image: None,

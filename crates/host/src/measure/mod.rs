@@ -19,7 +19,6 @@ pub mod view;
 pub mod walk;
 
 pub use options::Options;
-pub(crate) use options::thread_count;
 pub use select::measure;
 pub use several::{Compared, Comparisons};
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use plimsoll_core::model::{Algorithm, EngineKind};
 
 use super::Confirm;
+use crate::parallel;
 
 /// How the two sides are compared.
 #[derive(Debug, Clone)]
@@ -48,13 +49,6 @@ impl Options {
     /// Returns how many threads hash.
     #[must_use]
     pub fn threads(&self) -> usize {
-        thread_count(self.jobs)
+        parallel::thread_count(self.jobs)
     }
-}
-
-/// Returns how many threads to use. Not asked until there is work for them: the answer takes the reading
-/// of several files of the kernel's.
-pub(crate) fn thread_count(asked: Option<NonZero<usize>>) -> usize {
-    let threads = asked.or_else(|| std::thread::available_parallelism().ok());
-    threads.map_or(1, NonZero::get)
 }

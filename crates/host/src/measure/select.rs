@@ -13,7 +13,7 @@ use super::btrfs::{BtrfsPair, Scope};
 use super::digest::stored::BaselinePair;
 use super::digest::{DigestPair, Readable};
 use super::outcome::{self, Limits, Outcome};
-use super::overlay::OverlayPair;
+use super::overlay::{Examples, OverlayPair, Root};
 use super::{Images, Options, Pair, REFERENCE, Trouble, paths, walk};
 use crate::freeze;
 use crate::layers::btrfs::Snapshot;
@@ -96,7 +96,7 @@ impl Run<'_> {
                 let mut trees = OverlayPair::container(stack, confirm)?;
                 trees.look_at_everything();
                 self.digest(trees)?;
-                self.injected_layers(stack);
+                self.injected_layers(stack, None);
                 Ok(EngineKind::Digest)
             }
             (LayerStack::Btrfs(stack), None | Some(EngineKind::Btrfs)) => {
@@ -143,12 +143,12 @@ impl Run<'_> {
         if untouched.is_none() {
             self.outcome = self.run(pair);
         }
-        self.injected_layers(stack);
+        self.injected_layers(stack, untouched.as_ref().map(|seen| &seen.beneath));
         let mut upper = stack.upper.dir.stat_self()?;
         // Something came meanwhile, or went.
-        if untouched.is_some_and(|ctime| ctime != upper.ctime) {
+        if untouched.is_some_and(|seen| seen.ctime != upper.ctime) {
             self.outcome = self.run(pair);
-            self.injected_layers(stack);
+            self.injected_layers(stack, None);
             upper = stack.upper.dir.stat_self()?;
         }
         // A directory that is being removed lists as empty: that is no answer.
@@ -183,7 +183,13 @@ impl Run<'_> {
                 (scope, confirm),
                 self.options.jobs.is_none_or(|jobs| jobs.get() > 1),
             )?;
-            let found = self.run(&mut pair);
+            let found = match pair.is_untouched() {
+                true => {
+                    self.add_cost(pair.cost());
+                    Outcome::default()
+                }
+                false => self.run(&mut pair),
+            };
             let mut moved = pair.moved()?;
             if moved.is_empty() {
                 last = Some((pair, found));
@@ -223,6 +229,19 @@ impl Run<'_> {
         injected: &Subvolume,
     ) -> Result<(), Trouble> {
         let (scope, confirm) = (self.scope(), self.options.confirm);
+        let (trees, expected) = (&self.images.trees, stack.injected_paths.as_slice());
+        let (anchor, image) = (&stack.anchor, &stack.image);
+        let mut candidate = None;
+        if scope == Scope::Everything {
+            // Whatever is wrong with it, comparing it tells.
+            let known = BtrfsPair::as_example(anchor, image, injected, expected, trees);
+            if let Ok(Some(items)) = known {
+                self.add_cost((items, 0));
+                return Ok(());
+            }
+            let read = BtrfsPair::read_example(anchor, image, injected, expected, trees);
+            candidate = read.ok().flatten();
+        }
         let mut pair = BtrfsPair::injected(
             &stack.anchor,
             &stack.image,
@@ -233,6 +252,13 @@ impl Run<'_> {
         )?;
         let found = self.run(&mut pair);
         let moved = pair.reference_moved()?;
+        if let Some(candidate) = candidate
+            && moved == 0
+            && found.gaps.is_empty()
+            && (found.changes.iter()).all(|change| is_expected(expected, change))
+        {
+            pair.keep_example(candidate, trees)?;
+        }
         pair.share(&stack.anchor, &self.images.trees);
         self.note_moved(moved);
         self.add_injected(found, &stack.injected_paths);
@@ -276,15 +302,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Compares the layers that the runtime put between image and container with the image.
-    fn injected_layers(&mut self, stack: &OverlayStack) {
+    /// Compares the layers that the runtime put between image and container with the image. `top` is what
+    /// was read of the root of the topmost one just now.
+    fn injected_layers(&mut self, stack: &OverlayStack, top: Option<&Root>) {
         let examples = match self.only {
             [] => self.images.layers.examples(stack),
             _ => None,
         };
         let expected = stack.injected_paths.as_slice();
         for (number, layer) in stack.injected.iter().enumerate() {
-            if let Some(entries) = examples.as_ref().and_then(|all| all.have(layer, expected)) {
+            let root = top.filter(|_| number == 0);
+            let have = |all: &Examples| all.have(layer, root, expected);
+            if let Some(entries) = examples.as_ref().and_then(have) {
                 self.cost.entries_read += entries;
                 continue;
             }
@@ -312,10 +341,13 @@ impl Run<'_> {
         } else {
             paths::check(pair, self.only, limits)
         };
-        let (entries_read, bytes_read) = pair.cost();
+        self.add_cost(pair.cost());
+        outcome
+    }
+
+    fn add_cost(&mut self, (entries_read, bytes_read): (u64, u64)) {
         self.cost.entries_read += entries_read;
         self.cost.bytes_read += bytes_read;
-        outcome
     }
 
     /// Adds what a layer that the runtime made differs in from the image, unless it is exactly what

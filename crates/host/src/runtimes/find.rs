@@ -3,6 +3,7 @@
 mod by_process;
 mod look;
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -32,15 +33,20 @@ pub struct Sources {
     pub root: Option<PathBuf>,
     /// Whether the sandboxes of pods are containers too.
     pub sandboxes: bool,
+    /// How many threads may read the records of many containers; as many as there are processors when absent.
+    pub jobs: Option<NonZero<usize>>,
 }
 
 impl Sources {
     /// Whether nothing narrows down where containers are looked for.
     fn is_everything(&self) -> bool {
-        let sandboxes = self.sandboxes;
+        let Self {
+            sandboxes, jobs, ..
+        } = *self;
         *self
             == Self {
                 sandboxes,
+                jobs,
                 ..Self::default()
             }
     }

@@ -18,7 +18,7 @@ use super::{Identity, Store};
 use crate::image;
 use crate::layers::LayerStack;
 use crate::layers::stored::{StoredImage, StoredLayer};
-use crate::measure::thread_count;
+use crate::parallel::thread_count;
 use crate::runtimes::Runtime;
 
 /// How far the layers of images are proved.

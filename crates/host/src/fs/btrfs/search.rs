@@ -135,6 +135,38 @@ impl<'s> Trees<'s> {
         self.each_within(tree, range, min_transid, (u32::MAX, BUFFER), each)
     }
 
+    /// The same of a range that should have so many items, of so many bytes together with their headers. One more
+    /// is asked for, without a bound, and ends the search where it is behind the range: the kernel would look
+    /// at all other items of the leaf before it ends at a bound (`fs/btrfs/ioctl.c`, `copy_to_sk`).
+    pub(crate) fn each_expected(
+        &mut self,
+        tree: u64,
+        (min, max): (Key, Key),
+        min_transid: u64,
+        (count, bytes): (u32, usize),
+        mut each: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<(), TreeError> {
+        let space = bytes.saturating_add(SINGLE).min(FIRST);
+        let room = (count.saturating_add(1), space);
+        self.each_within(tree, (min, LAST_KEY), min_transid, room, |item| {
+            match (item.objectid, item.kind, item.offset) > max {
+                true => ControlFlow::Break(()),
+                false => each(item),
+            }
+        })
+    }
+
+    /// Whether there is an item with exactly this key. The search ends at the next one, where there is none: at
+    /// a bound the kernel would look at all others of the leaf before.
+    pub(crate) fn has_item(&mut self, tree: u64, key: Key) -> Result<bool, TreeError> {
+        let mut found = false;
+        self.each(tree, (key, LAST_KEY), 0, 1, |item| {
+            found = (item.objectid, item.kind, item.offset) == key;
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
     /// The same with so much room for the first ones.
     fn each_within(
         &mut self,

@@ -8,8 +8,6 @@ use super::search::{Key, Trees};
 pub(crate) struct Still {
     tree: u64,
     runs: Runs,
-    /// Directories of which snapshots of the tree had many entries beside what was new in them.
-    large: Vec<u64>,
 }
 
 impl Still {
@@ -18,7 +16,6 @@ impl Still {
         Self {
             tree,
             runs: Runs::of_many(),
-            large: Vec::new(),
         }
     }
 
@@ -37,24 +34,6 @@ impl Trees<'_> {
     /// Gives that back.
     pub(crate) fn take_still(&mut self) -> Option<Still> {
         self.still.take()
-    }
-
-    /// Returns the directories, sorted, whose entries are best passed over where a snapshot of the tree that
-    /// stands still is searched for inodes: they lie beside what is new in each, and there are many.
-    pub(crate) fn large(&self) -> Vec<u64> {
-        let known = self.still.as_ref();
-        known.map_or_else(Vec::new, |still| still.large.clone())
-    }
-
-    /// Notes another one.
-    pub(crate) fn note_large(&mut self, directory: u64) {
-        const MAX: usize = 16;
-        if let Some(still) = &mut self.still
-            && still.large.len() < MAX
-            && let Err(at) = still.large.binary_search(&directory)
-        {
-            still.large.insert(at, directory);
-        }
     }
 
     pub(super) fn stands_still(&self, tree: u64) -> bool {

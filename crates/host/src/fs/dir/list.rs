@@ -27,6 +27,7 @@ impl Dir {
             fd: self.fd.as_fd(),
             image,
             offset,
+            tells_end: self.tells_end,
             portion: Vec::new(),
             _alone: was_read,
         })
@@ -39,6 +40,7 @@ pub struct DirReader<'a> {
     fd: BorrowedFd<'a>,
     image: Option<&'a erofs::Directory>,
     offset: u64,
+    tells_end: bool,
     /// Room for a portion. Not on the stack, where every page of it would be touched for a few names.
     portion: Vec<u8>,
     _alone: MutexGuard<'a, bool>,
@@ -54,6 +56,12 @@ impl DirReader<'_> {
     const ENTRY: usize = 27;
     const LONGEST: usize = Self::ENTRY + 255;
     const NAMES: usize = 1000;
+
+    /// The position behind the last entry of a directory of ext4 (`EXT4_HTREE_EOF_64BIT` in the kernel's
+    /// `fs/ext4/ext4.h`): no entry has it, for its hash is never that (`ext4fs_dirhash` in `hash.c`), and a
+    /// listing from there on gives nothing (`ext4_dx_readdir` in `dir.c`). It is told with the last entry. A
+    /// portion that is not full proves nothing: a signal ends it early.
+    const END: u64 = i64::MAX.unsigned_abs();
 
     /// Gives each name of the next portion to `each`, `.` and `..` left out, and returns whether
     /// there may be more.
@@ -84,6 +92,9 @@ impl DirReader<'_> {
                 if entries.is_buffer_empty() {
                     break;
                 }
+            }
+            if self.tells_end && self.offset == Self::END {
+                return Ok(false);
             }
             // It was not the room that was too short for the next one.
             if used + Self::LONGEST <= room {

@@ -67,6 +67,13 @@ impl Dir {
         Ok(u64::try_from(kind).is_ok_and(|kind| kind & 0xffff_ffff == FUSE))
     }
 
+    /// Whether the file system of this directory is one of ext4, or of what was before it.
+    pub(super) fn is_on_ext4(&self) -> bool {
+        /// `EXT4_SUPER_MAGIC`.
+        const EXT4: u64 = 0xef53;
+        rustix::fs::fstatfs(&self.fd).is_ok_and(|of| u64::try_from(of.f_type) == Ok(EXT4))
+    }
+
     /// Looks at anything beneath this directory, on the same mount.
     ///
     /// # Errors

@@ -6,14 +6,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::leads::Leads;
 use crate::fs::Dir;
-use crate::fs::btrfs::decode::{
-    DIR_INDEX, DIR_ITEM, EXTENT_DATA, FileExtent, INODE_ITEM, Inode, Item,
-};
+use crate::fs::btrfs::decode::{EXTENT_DATA, FileExtent, INODE_ITEM, Inode, Item};
 use crate::fs::btrfs::{Fresh, ROOT_DIRECTORY, TreeError, Trees};
 use crate::measure::Trouble;
 
 /// Highest number that an inode can have (`BTRFS_LAST_FREE_OBJECTID`).
-const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;
+pub(super) const LAST_FREE_OBJECTID: u64 = u64::MAX - 255;
 
 /// Inodes that were written anew which are held at a time, until it is known which of them differ.
 const TOUCHED_MAX: usize = 512;
@@ -140,6 +138,11 @@ impl Candidates {
         let mut leads = climber.leads;
         leads.sort();
         Ok((Self { inodes, leads }, moved))
+    }
+
+    /// Whether nothing may differ.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inodes.is_empty() && self.leads.is_empty()
     }
 
     /// Returns how many inodes may differ.
@@ -274,32 +277,6 @@ fn beside(
     Ok((climber, trees.items_read()))
 }
 
-/// Directories with many entries among the items that a search gave.
-#[derive(Debug, Default)]
-struct Entries {
-    directory: u64,
-    count: usize,
-    large: Vec<u64>,
-}
-
-impl Entries {
-    /// Items from which on it costs less to begin another search behind them.
-    const MANY: usize = 32;
-
-    fn add(&mut self, item: &Item<'_>) {
-        if !matches!(item.kind, DIR_ITEM | DIR_INDEX) {
-            return;
-        }
-        if self.directory != item.objectid {
-            (self.directory, self.count) = (item.objectid, 0);
-        }
-        self.count += 1;
-        if self.count == Self::MANY {
-            self.large.push(item.objectid);
-        }
-    }
-}
-
 /// What is newer than a transaction in a tree.
 #[derive(Debug, Clone, Copy)]
 struct Change {
@@ -323,16 +300,10 @@ fn changed_since(
     let mut undecodable = false;
     // The item of an inode comes before its extents, and that of a new one is never passed over.
     let mut new = None;
-    let mut entries = Entries::default();
-    let passed_over = match fresh {
-        Some(_) => trees.large(),
-        None => Vec::new(),
-    };
-    let mut look = |found: Item<'_>| {
+    let look = |found: Item<'_>| {
         let inode = found.objectid;
         if let (Some(fresh), false) = (&mut fresh, found.kind == INODE_ITEM) {
             fresh.item(&found);
-            entries.add(&found);
         }
         let newer = match found.kind {
             INODE_ITEM => Inode::decode(found.data).map(|item| {
@@ -343,8 +314,7 @@ fn changed_since(
                 if let Some(fresh) = &mut fresh
                     && item.transid > base
                 {
-                    let is_whole = is_new && passed_over.binary_search(&inode).is_err();
-                    fresh.inode(tree, &found, is_whole);
+                    fresh.inode(tree, &found, is_new);
                 }
                 (item.transid > base).then_some(Some(item))
             }),
@@ -367,30 +337,7 @@ fn changed_since(
     };
     let later = base.saturating_add(1);
     let last = (LAST_FREE_OBJECTID, u8::MAX, u64::MAX);
-    if passed_over.is_empty() {
-        let everything = ((from, 0, 0), last);
-        trees.each(tree, everything, later, u32::MAX, look)?;
-    } else {
-        let mut from = (from, 0, 0);
-        let mut flow = ControlFlow::Continue(());
-        let gaps = passed_over.iter().map(|inode| {
-            let upto = (*inode, DIR_ITEM - 1, u64::MAX);
-            (upto, (*inode, DIR_INDEX + 1, 0))
-        });
-        for (upto, next) in gaps.chain([(last, last)]) {
-            trees.each_of_many(tree, (from, upto), later, |found| {
-                flow = look(found);
-                flow
-            })?;
-            if flow.is_break() {
-                break;
-            }
-            from = next;
-        }
-    }
-    for directory in entries.large {
-        trees.note_large(directory);
-    }
+    trees.each(tree, ((from, 0, 0), last), later, u32::MAX, look)?;
     if undecodable {
         Err(TreeError::Undecodable(tree))
     } else {

@@ -35,6 +35,11 @@ impl Leads {
         self.names = names;
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Whether a directory has this name.
     pub(super) fn contains(&self, dir: u64, name: &[u8]) -> bool {
         self.entries

@@ -18,6 +18,7 @@ mod compression;
 mod content;
 mod device;
 mod entry;
+mod example;
 mod extents;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -47,6 +48,7 @@ use crate::fs::btrfs::{ROOT_DIRECTORY, TreeError, Trees};
 use crate::fs::{Dir, LINK_LIMIT};
 
 pub use self::names::Cursor;
+pub use self::open::Candidate;
 pub use self::shared::ImageTrees;
 pub use self::steady::Moved;
 
@@ -111,6 +113,13 @@ pub enum Scope {
 }
 
 impl BtrfsPair<'_> {
+    /// Whether neither tree changed since one became a snapshot of the other, so that nothing differs: then
+    /// there is nothing to walk.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.moved.is_empty() && (self.candidates.as_ref()).is_some_and(Candidates::is_empty)
+    }
+
     /// Whether the container's subvolume is still there.
     ///
     /// # Errors

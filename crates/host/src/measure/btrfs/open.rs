@@ -7,9 +7,12 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::candidates::{Candidates, Dated};
 use super::device::Devices;
+use super::example::Example;
 use super::shared::ImageTrees;
 use super::steady::Start;
 use super::{BtrfsPair, Scope};
+use plimsoll_core::model::RuntimePath;
+
 use crate::fs::Dir;
 use crate::fs::btrfs::decode::Root;
 use crate::fs::btrfs::{Still, Trees};
@@ -25,6 +28,28 @@ pub(super) struct Sides<'a> {
     pub(super) container_root: Root,
     /// Whether threads may read what there is much of.
     pub(super) may_have_threads: bool,
+}
+
+/// A subvolume that may become the example of those over its image, as of one transaction.
+#[derive(Debug)]
+pub struct Candidate {
+    example: Example,
+    generation: u64,
+}
+
+/// Returns the root of a subvolume that is a snapshot of another one, and the last transaction of that one.
+fn snapshot_of(
+    trees: &mut Trees<'_>,
+    image: &Subvolume,
+    snapshot: &Subvolume,
+) -> Result<Option<(Root, u64)>, Trouble> {
+    let (root, image) = (trees.root(snapshot.id)?, trees.root(image.id)?);
+    let both = root.zip(image);
+    let is_one =
+        |(root, image): &(Root, Root)| root.parent_uuid == image.uuid && image.uuid != [0; 16];
+    Ok(both
+        .filter(is_one)
+        .map(|(root, image)| (root, image.generation)))
 }
 
 fn gone(subvolume: &Subvolume) -> Trouble {
@@ -101,6 +126,83 @@ impl<'s> BtrfsPair<'s> {
         };
         let known = |generation| Some(trees_of_images.take(anchor, image.id, generation));
         Self::over(trees, start, sides, scope, confirm, known)
+    }
+
+    /// Returns how many items were read of a subvolume that the runtime put between image and container, when
+    /// that is as one over the same image in which nothing was found but what was expected. `None` where that is
+    /// not so, or not known: then comparing it tells.
+    ///
+    /// # Errors
+    /// [`Trouble`] when a tree cannot be read.
+    pub fn as_example(
+        anchor: &'s Arc<Dir>,
+        image: &Subvolume,
+        injected: &Subvolume,
+        expected: &[RuntimePath],
+        trees_of_images: &ImageTrees,
+    ) -> Result<Option<u64>, Trouble> {
+        let Some(example) = trees_of_images.example(anchor, image.id) else {
+            return Ok(None);
+        };
+        let mut trees = Trees::new(anchor);
+        let Some((root, generation)) = snapshot_of(&mut trees, image, injected)? else {
+            return Ok(None);
+        };
+        let is_it = example.expected == expected
+            && example.generation == generation
+            && example.is_as(&mut trees, injected.id, root.otransid)?;
+        Ok(is_it.then_some(trees.items_read()))
+    }
+
+    /// Reads a subvolume that the runtime put between image and container before it is compared, when it may
+    /// become such an example.
+    ///
+    /// # Errors
+    /// [`Trouble`] when a tree cannot be read.
+    pub fn read_example(
+        anchor: &'s Arc<Dir>,
+        image: &Subvolume,
+        injected: &Subvolume,
+        expected: &[RuntimePath],
+        trees_of_images: &ImageTrees,
+    ) -> Result<Option<Candidate>, Trouble> {
+        if !trees_of_images.wants_example(image.id) {
+            return Ok(None);
+        }
+        let mut trees = Trees::new(anchor);
+        let Some((root, generation)) = snapshot_of(&mut trees, image, injected)? else {
+            return Ok(None);
+        };
+        let image = (image.id, generation);
+        let tree = (injected.id, root.otransid);
+        let example = Example::read(&mut trees, anchor, image, tree, expected)?;
+        Ok(example.map(|example| Candidate {
+            example,
+            generation: root.generation,
+        }))
+    }
+
+    /// Keeps it, once nothing was found in it but what was expected, when both trees are those that were read.
+    ///
+    /// # Errors
+    /// [`Trouble`] when a tree cannot be read.
+    pub fn keep_example(
+        &mut self,
+        candidate: Candidate,
+        trees_of_images: &ImageTrees,
+    ) -> Result<(), Trouble> {
+        let Candidate {
+            example,
+            generation,
+        } = candidate;
+        let is_still = generation == self.start.generation
+            && example.generation == self.image_generation
+            && !self.trees.touched_since(self.container, generation)?
+            && !(self.trees).touched_since(self.image, self.image_generation)?;
+        if is_still {
+            trees_of_images.keep(example);
+        }
+        Ok(())
     }
 
     /// Keeps what it read of the image's tree for others that are compared with that.

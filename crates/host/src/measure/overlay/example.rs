@@ -43,10 +43,11 @@ impl Known {
     }
 
     /// Returns how many entries a layer has, when it is as the example of which nothing was told, with the same
-    /// expected.
+    /// expected. What was read of its root just now need not be read again.
     pub(super) fn is_of(
         &self,
         layer: &Layer,
+        root: Option<&Root>,
         expected: &[RuntimePath],
         prefix: &[u8],
     ) -> Option<u64> {
@@ -56,7 +57,8 @@ impl Known {
         };
         let (example, of) = &*found;
         let mut reader = Reader::new(prefix, Sameness::Made);
-        let is_it = *of == expected && reader.is(&layer.dir, &example.root).is_ok_and(|same| same);
+        let same = |same: Result<bool>| same.is_ok_and(|same| same);
+        let is_it = *of == expected && same(reader.is_root(&layer.dir, root, &example.root));
         is_it.then_some(reader.entries)
     }
 
@@ -119,6 +121,14 @@ struct Attributes {
     names: Box<[u8]>,
     /// The values of those that mean anything.
     values: Vec<(Box<[u8]>, Vec<u8>)>,
+}
+
+/// What was read of the root directory of such a layer.
+#[derive(Debug)]
+pub struct Root {
+    pub(super) stat: Stat,
+    /// The names of its extended attributes, each ended by a NUL byte.
+    pub(super) names: Box<[u8]>,
 }
 
 /// What two layers must have in common.
@@ -238,12 +248,26 @@ impl<'p> Reader<'p> {
         Ok(Attributes { names, values })
     }
 
+    /// Whether the root of a layer, of which this may have been read, is as this one, with everything in it.
+    fn is_root(&mut self, dir: &Dir, root: Option<&Root>, known: &Entry) -> Result<bool> {
+        match root {
+            None => self.is(dir, known),
+            Some(root) => Ok(self.are_same(&root.stat, known)
+                && root.names == known.attributes.names
+                && self.has_values(dir, b"", &known.attributes)?
+                && self.has_entries(dir, known)?),
+        }
+    }
+
     /// Whether a directory is as this one, with everything in it.
     fn is(&mut self, dir: &Dir, known: &Entry) -> Result<bool> {
         let stat = dir.stat_self()?;
-        if !self.are_same(&stat, known) || !self.has(dir, b"", &known.attributes)? {
-            return Ok(false);
-        }
+        Ok(self.are_same(&stat, known)
+            && self.has(dir, b"", &known.attributes)?
+            && self.has_entries(dir, known)?)
+    }
+
+    fn has_entries(&mut self, dir: &Dir, known: &Entry) -> Result<bool> {
         let (mut found, mut strange) = (0, false);
         let mut order = [0u8; ENTRIES_MAX];
         let mut reader = dir.reader(0)?;
@@ -291,9 +315,11 @@ impl<'p> Reader<'p> {
     }
 
     fn has(&mut self, dir: &Dir, name: &[u8], known: &Attributes) -> Result<bool> {
-        if dir.xattr_names(name, &mut self.names)? != &*known.names {
-            return Ok(false);
-        }
+        Ok(dir.xattr_names(name, &mut self.names)? == &*known.names
+            && self.has_values(dir, name, known)?)
+    }
+
+    fn has_values(&mut self, dir: &Dir, name: &[u8], known: &Attributes) -> Result<bool> {
         for (attribute, value) in &known.values {
             if dir.xattr(name, attribute, &mut self.value)?.as_ref() != Some(value) {
                 return Ok(false);
@@ -358,11 +384,11 @@ mod tests {
         assert!(known.read(&first, PREFIX).is_none());
         let second = made(&at("second"), false);
         let example = known.read(&second, PREFIX).unwrap();
-        assert_eq!(known.is_of(&second, &expected(), PREFIX), None);
+        assert_eq!(known.is_of(&second, None, &expected(), PREFIX), None);
         known.keep(&second, example, &expected(), PREFIX);
         let third = made(&at("third"), true);
-        assert_eq!(known.is_of(&third, &expected(), PREFIX), Some(5));
-        assert_eq!(known.is_of(&third, &[], PREFIX), None);
+        assert_eq!(known.is_of(&third, None, &expected(), PREFIX), Some(5));
+        assert_eq!(known.is_of(&third, None, &[], PREFIX), None);
         type Edit = fn(&Path);
         let edits: [Edit; 11] = [
             |at| std::fs::write(at.join("etc/hosts"), "x").unwrap(),
@@ -392,9 +418,13 @@ mod tests {
         for (number, edit) in edits.into_iter().enumerate() {
             let place = dir.path().join(format!("{number}/layer"));
             let layer = made(&place, false);
-            assert_eq!(known.is_of(&layer, &expected(), PREFIX), Some(5));
+            assert_eq!(known.is_of(&layer, None, &expected(), PREFIX), Some(5));
             edit(&place);
-            assert_eq!(known.is_of(&layer, &expected(), PREFIX), None, "{number}");
+            assert_eq!(
+                known.is_of(&layer, None, &expected(), PREFIX),
+                None,
+                "{number}"
+            );
         }
     }
 
@@ -412,7 +442,7 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         std::fs::write(&file, "").unwrap();
         known.keep(&layer, example, &expected(), PREFIX);
-        assert_eq!(known.is_of(&layer, &expected(), PREFIX), None);
+        assert_eq!(known.is_of(&layer, None, &expected(), PREFIX), None);
         // One with a file in it that is not empty may be anything.
         std::fs::write(&file, "x").unwrap();
         assert!(known.read(&layer, PREFIX).is_none());

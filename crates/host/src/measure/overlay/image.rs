@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::example::{Example, Known};
+use super::example::{Example, Known, Root};
 use super::marks::Marks;
 use super::node::{Leaf, Node, Part};
 use crate::fs::{Dir, Stat};
@@ -79,10 +79,16 @@ pub struct Examples {
 
 impl Examples {
     /// Returns how many entries a layer has, when it is as one of another container on the image in which
-    /// nothing was found but what was expected.
+    /// nothing was found but what was expected. `root` is what was read of its root just now.
     #[must_use]
-    pub fn have(&self, layer: &Layer, expected: &[RuntimePath]) -> Option<u64> {
-        self.image.example.is_of(layer, expected, self.prefix)
+    pub fn have(
+        &self,
+        layer: &Layer,
+        root: Option<&Root>,
+        expected: &[RuntimePath],
+    ) -> Option<u64> {
+        let known = &self.image.example;
+        known.is_of(layer, root, expected, self.prefix)
     }
 
     /// Reads a layer before it is compared, when it may become the example.

@@ -35,6 +35,11 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
+    /// Returns the names of all extended attributes, each ended by a NUL byte.
+    pub(super) fn names(&self) -> &[u8] {
+        &self.names
+    }
+
     /// Returns attributes as the flags show them that could not be set on the copy itself.
     pub(super) fn shown(&self, attributes: Attributes) -> Attributes {
         Attributes {

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use plimsoll_core::model::{Attributes, Bytes, DiffId, RootPath};
 
+pub use self::example::Root;
 use self::image::Shared;
 pub use self::image::{Examples, Images};
 use self::index::Index;

@@ -7,7 +7,8 @@ use super::UPPER;
 use super::content::Contents;
 use super::node::{Leaf, Node};
 use crate::measure::threads::Threads;
-use crate::measure::{Confirm, Content, Settled, Trouble, options};
+use crate::measure::{Confirm, Content, Settled, Trouble};
+use crate::parallel;
 
 /// Files that are compared before a thread is started: that costs as much as some of them.
 const ALONE: usize = 256;
@@ -143,7 +144,7 @@ impl Readers {
     fn submit(&mut self) {
         let (confirm, threads) = (self.confirm, self.threads);
         let pool = self.pool.get_or_insert_with(|| {
-            let beside_this = (options::thread_count(threads) - 1).min(THREADS_MAX);
+            let beside_this = (parallel::thread_count(threads) - 1).min(THREADS_MAX);
             // One batch waits for each thread.
             Threads::new(beside_this, beside_this, || {
                 let mut contents = Contents::new(confirm);

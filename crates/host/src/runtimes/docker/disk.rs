@@ -1,6 +1,7 @@
 //! The data root on disk: the primary source, because it covers both classic drivers and every
 //! state, with the daemon alive or dead.
 
+use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use super::memo::{Chain, Memo, Overlays};
 use super::record::{HostConfig, Record};
 use crate::fs::{Dir, RECORD_LIMIT, Stat};
 use crate::layers::btrfs::Home;
+use crate::parallel::{self, thread_count};
 use crate::runtimes::RuntimeError;
 use crate::runtimes::image_config::ImageConfig;
 
@@ -23,6 +25,12 @@ pub(super) const OVERLAYS: &str = "overlay2";
 
 /// The directory of the subvolumes of layers.
 pub(super) const SUBVOLUMES: &str = "btrfs/subvolumes";
+
+/// Containers from which on threads read their records, these at most, and how many records one takes at a
+/// time: starting a thread costs as much as reading five.
+const MANY: usize = 64;
+const THREADS_MAX: usize = 4;
+const BUNDLE: usize = 16;
 
 /// One data root of Docker.
 #[derive(Debug)]
@@ -299,29 +307,49 @@ impl DataRoot {
         if let Some(record) = self.record_as_read(id) {
             return Ok(record);
         }
-        let (bytes, file) = self.read_record(id)?;
-        self.parse_record(id, &bytes, file)
+        self.parse_record(id, read_record(self.containers()?, id)?)
     }
 
-    fn read_record(&self, id: &ContainerId) -> Result<(Vec<u8>, Stat), RecordError> {
-        let path = record_path(id);
-        let containers = self.containers()?;
-        Ok(containers.read_file_of(path.as_bytes(), RECORD_LIMIT)?)
+    /// Reads the records of containers, in several threads where there are many: it is the only thing about
+    /// them that is done before the first of them, by its name, can be compared.
+    pub(super) fn records(
+        &self,
+        ids: &[ContainerId],
+        jobs: Option<NonZero<usize>>,
+    ) -> Vec<Result<Rc<Record>, RecordError>> {
+        let threads = match ids.len() < MANY {
+            true => 1,
+            false => thread_count(jobs).min(THREADS_MAX),
+        };
+        let containers = match self.containers() {
+            Ok(containers) if threads > 1 => containers,
+            _ => return ids.iter().map(|id| self.record(id)).collect(),
+        };
+        let order: Vec<usize> = (0..ids.len().div_ceil(BUNDLE)).collect();
+        let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
+        let bundles = parallel::each(&order, order.len(), threads, |bundle| {
+            let ids = ids.iter().skip(bundle * BUNDLE).take(BUNDLE);
+            ids.map(|id| decoded(id, read_record(containers, id)?))
+                .collect::<Vec<_>>()
+        });
+        // What a thread that ended has left is read here.
+        let read = bundles.into_iter().flat_map(|bundle| match bundle {
+            Some(bundle) => bundle.into_iter().map(Some).collect::<Vec<_>>(),
+            None => std::iter::repeat_with(|| None).take(BUNDLE).collect(),
+        });
+        let records = ids.iter().zip(read).map(|(id, read)| match read {
+            Some(read) => read.map(|(record, file)| self.memo.keep_record(id, file, record)),
+            None => self.record(id),
+        });
+        records.collect()
     }
 
     fn parse_record(
         &self,
         id: &ContainerId,
-        bytes: &[u8],
-        file: Stat,
+        read: (Vec<u8>, Stat),
     ) -> Result<Rc<Record>, RecordError> {
-        let record: Record = parse(bytes)?;
-        if record.id != id.as_str() {
-            return Err(RecordError::Broken(format!(
-                "it is the record of another container, \"{}\"",
-                escape(record.id.as_bytes())
-            )));
-        }
+        let (record, file) = decoded(id, read)?;
         Ok(self.memo.keep_record(id, file, record))
     }
 
@@ -334,12 +362,12 @@ impl DataRoot {
         id: &ContainerId,
         name: &str,
     ) -> Result<Option<Rc<Record>>, RecordError> {
-        let (bytes, file) = self.read_record(id)?;
+        let (bytes, file) = read_record(self.containers()?, id)?;
         let mut texts = bytes.split(|b| *b == b'"');
         if !texts.any(|text| text.strip_prefix(b"/").unwrap_or(text) == name.as_bytes()) {
             return Ok(None);
         }
-        self.parse_record(id, &bytes, file).map(Some)
+        self.parse_record(id, (bytes, file)).map(Some)
     }
 
     /// Returns a container's record if it was read before and the file is still the one that it was
@@ -395,6 +423,26 @@ impl DataRoot {
         let config: ImageConfig = parse(&bytes)?;
         Ok(config.into_layers())
     }
+}
+
+/// Reads the record of a container among those of all.
+fn read_record(containers: &Dir, id: &ContainerId) -> Result<(Vec<u8>, Stat), RecordError> {
+    Ok(containers.read_file_of(record_path(id).as_bytes(), RECORD_LIMIT)?)
+}
+
+/// Decodes the record of a container, read from this file.
+fn decoded(
+    id: &ContainerId,
+    (bytes, file): (Vec<u8>, Stat),
+) -> Result<(Record, Stat), RecordError> {
+    let record: Record = parse(&bytes)?;
+    if record.id != id.as_str() {
+        return Err(RecordError::Broken(format!(
+            "it is the record of another container, \"{}\"",
+            escape(record.id.as_bytes())
+        )));
+    }
+    Ok((record, file))
 }
 
 /// Returns the names in a directory.

@@ -22,6 +22,7 @@ mod snapshots;
 mod source;
 mod state;
 
+use std::num::NonZero;
 use std::rc::Rc;
 
 use plimsoll_core::model::{
@@ -58,6 +59,8 @@ pub(super) fn owner() -> Owner {
 pub struct Docker {
     source: Source,
     snapshots: Snapshots,
+    /// How many threads may read records.
+    jobs: Option<NonZero<usize>>,
 }
 
 impl Docker {
@@ -77,17 +80,19 @@ impl Docker {
         Ok(Self {
             snapshots: Snapshots::of(sources.root.as_deref()),
             source,
+            jobs: sources.jobs,
         })
     }
 
-    /// Reads one container, or nothing when it went away meanwhile.
+    /// Reads one container with this record, or nothing when it went away meanwhile.
     fn container(
         &self,
         root: &DataRoot,
         id: &ContainerId,
+        record: Result<Rc<Record>, RecordError>,
         gaps: &mut Vec<Gap>,
     ) -> Result<Option<(Container, Rc<Record>)>, RecordError> {
-        let record = match root.record(id) {
+        let record = match record {
             Err(RecordError::Absent) if !root.has(id)? => return Ok(None),
             Err(RecordError::Absent) => {
                 return Err(RecordError::Broken("config.v2.json is missing".into()));
@@ -260,8 +265,9 @@ impl Runtime for Docker {
         for root in &self.source.roots {
             let (ids, others) = root.container_ids().map_err(inconsistent)?;
             gaps.extend(others.into_iter().map(stray));
-            for id in ids {
-                match self.container(root, &id, &mut gaps) {
+            let records = root.records(&ids, self.jobs);
+            for (id, record) in ids.into_iter().zip(records) {
+                match self.container(root, &id, record, &mut gaps) {
                     Ok(Some((container, record))) => {
                         found.push((container, record.driver.clone()));
                     }

@@ -62,7 +62,7 @@ impl Docker {
         let mut gaps = self.source.gaps.clone();
         let mut found = Vec::new();
         for (root, id) in self.ids(name, &mut gaps)? {
-            match self.container(root, &id, &mut gaps) {
+            match self.container(root, &id, root.record(&id), &mut gaps) {
                 Ok(Some((container, _))) => found.push(container),
                 Ok(None) => {}
                 Err(RecordError::Absent) => gaps.push(gap_of(&id, "the record is missing")),

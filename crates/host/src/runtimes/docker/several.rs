@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::num::NonZero;
 
 use plimsoll_core::model::{Change, Container, ExpectedMount, Gap, RuntimePath};
 
@@ -19,6 +20,8 @@ use crate::runtimes::{Located, Runtime, RuntimeError};
 pub struct Dockers {
     first: Result<Docker, RuntimeError>,
     others: OnceCell<Others>,
+    /// How many threads may read records.
+    jobs: Option<NonZero<usize>>,
 }
 
 /// What there is beside the first one.
@@ -42,6 +45,7 @@ impl Dockers {
         let found = Self {
             first: Docker::find(sources, name),
             others: OnceCell::new(),
+            jobs: sources.jobs,
         };
         if sources.root.is_some() || sources.docker_host.is_some() || sources.data_root.is_some() {
             found.others.get_or_init(Others::default);
@@ -55,7 +59,7 @@ impl Dockers {
     fn others(&self) -> &Others {
         self.others.get_or_init(|| {
             let known = self.first.as_ref().ok();
-            others(known)
+            others(known, self.jobs)
         })
     }
 
@@ -90,7 +94,7 @@ impl Dockers {
 
 /// Asks the daemons that run and are not the first Docker's. All are asked at the same time, so that one that
 /// hangs holds up no other; and of each data root the containers are told once.
-fn others(first: Option<&Docker>) -> Others {
+fn others(first: Option<&Docker>, jobs: Option<NonZero<usize>>) -> Others {
     let mut others = Others::default();
     let unseen = |hints: &Hints, error: &RuntimeError| {
         let what = format!("dockerd (process {})", hints.pid);
@@ -139,6 +143,7 @@ fn others(first: Option<&Docker>) -> Others {
         others.dockers.push(Docker {
             source,
             snapshots: Snapshots::of(None),
+            jobs,
         });
     }
     others
