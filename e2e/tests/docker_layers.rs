@@ -203,6 +203,16 @@ fn tampering_with_the_init_layer_on_overlay2() {
         ("ln etc/hosts dev/hosts", "/etc/hosts", ('A', vec![])),
         ("chattr +i dev/console", "/dev/console", ('A', vec![])),
         (
+            "setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= .dockerenv",
+            "/.dockerenv",
+            ('A', vec![]),
+        ),
+        (
+            "setfattr -h -n trusted.x -v y etc/mtab",
+            "/etc/mtab",
+            ('A', vec![]),
+        ),
+        (
             "setfattr -n trusted.overlay.opaque -v y etc",
             "/etc/passwd",
             ('D', vec![]),
@@ -334,6 +344,8 @@ fn tampering_with_large_directories_of_the_init_layer_on_btrfs() {
         ("ln etc/hosts dev/hosts", "/dev/hosts", 'A'),
         ("ln etc/f050 dev/f050", "/dev/f050", 'A'),
         ("chattr +i dev/console", "/dev/console", 'A'),
+        ("setfattr -n user.x -v y .dockerenv", "/.dockerenv", 'A'),
+        ("setfattr -n user.x -v y dev/shm", "/dev/shm", 'A'),
         (
             "mkdir etc/new; mv etc/hosts etc/new/",
             "/etc/new/hosts",
@@ -458,6 +470,7 @@ fn the_digest_engine_agrees() {
         "containerd",
         "docker",
         "busybox",
+        "setfattr",
         "setpriv",
         "mkfs.btrfs"
     );
@@ -473,13 +486,21 @@ fn the_digest_engine_agrees() {
             engine: Some(EngineKind::Digest),
             ..Options::default()
         };
-        let (found, _) = inspect_with(daemon.live(), &["web"], options).expect("inspect");
-        assert_eq!(found[0].gaps, []);
-        assert_eq!(
-            not_of_runtime(&found[0]),
-            not_of_runtime(&inspect_one(daemon.live(), "web")),
-            "{driver:?}"
-        );
+        let told = || {
+            let (found, _) =
+                inspect_with(daemon.live(), &["web"], options.clone()).expect("inspect");
+            assert_eq!(found[0].gaps, []);
+            let told = not_of_runtime(&found[0]);
+            let web = inspect_one(daemon.live(), "web");
+            assert_eq!(told, not_of_runtime(&web), "{driver:?}");
+            (told.contains_key("/made"), web.container.pid)
+        };
+        let (is_told, pid) = told();
+        assert!(!is_told);
+        // Docker makes the directory, but gives it no attributes.
+        let root = format!("/proc/{}/root", pid.expect("its process"));
+        shell(&format!("setfattr -n user.x -v y {root}/made"));
+        assert!(told().0, "{driver:?}");
     }
 }
 

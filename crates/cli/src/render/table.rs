@@ -274,14 +274,11 @@ pub(crate) fn write_gap(gap: &v1::Gap, indent: &str, out: &mut dyn Write) -> io:
 /// What there is to say about a change beside its letter and path.
 fn notes(change: &v1::Change<'_>) -> Vec<String> {
     match (change.kind, change.before.as_ref(), change.after.as_ref()) {
-        (ChangeKind::Added, _, Some(after)) => vec![described(after)],
+        (ChangeKind::Added, _, Some(after)) => with_xattrs(described(after), change),
         (ChangeKind::Deleted, Some(before), _) => vec![type_word(before.file_type).to_owned()],
         (ChangeKind::Replaced, Some(before), Some(after)) => {
-            vec![format!(
-                "{} -> {}",
-                type_word(before.file_type),
-                described(after)
-            )]
+            let word = type_word(before.file_type);
+            with_xattrs(format!("{word} -> {}", described(after)), change)
         }
         _ => change
             .aspects
@@ -307,12 +304,20 @@ fn aspect_note(aspect: Aspect, change: &v1::Change<'_>) -> String {
             Some(target) => format!("{word} -> {target}"),
             None => word.to_owned(),
         },
-        (Aspect::Xattr, _) if !change.xattrs.is_empty() => {
-            let names: Vec<String> = change.xattrs.iter().map(ToString::to_string).collect();
-            format!("{word} {}", names.join(" "))
-        }
+        (Aspect::Xattr, _) if !change.xattrs.is_empty() => xattrs_note(change),
         _ => word.to_owned(),
     }
+}
+
+/// Puts the extended attributes of what the image does not have behind what it is.
+fn with_xattrs(what: String, change: &v1::Change<'_>) -> Vec<String> {
+    let xattrs = (!change.xattrs.is_empty()).then(|| xattrs_note(change));
+    std::iter::once(what).chain(xattrs).collect()
+}
+
+fn xattrs_note(change: &v1::Change<'_>) -> String {
+    let names: Vec<String> = change.xattrs.iter().map(ToString::to_string).collect();
+    format!("{} {}", Aspect::Xattr.as_str(), names.join(" "))
 }
 
 fn described(attributes: &Attributes) -> String {

@@ -11,6 +11,7 @@ use super::member;
 use crate::fs::{Dir, Stat, open_regular};
 use crate::layers::MarkNamespace;
 use crate::measure::Trouble;
+use crate::measure::compare::LABELS;
 use crate::measure::overlay::marks::{MarkReader, Marks, is_note};
 
 /// The directory of a layer.
@@ -141,7 +142,6 @@ impl Tree {
     /// which an overlay would show other things there, sorted by name; but for those that the host's
     /// security module gives to every file.
     pub(super) fn xattrs(&self, object: &Object) -> Result<Vec<(Bytes, Bytes)>, Trouble> {
-        const LABELS: [&[u8]; 2] = [b"security.selinux", b"security.SMACK64"];
         let mut reader = self.reader.borrow_mut();
         let mut xattrs = reader.visible(&object.dir, &object.name, &object.marks)?;
         xattrs.extend(reader.leading(&object.dir, &object.name, &object.marks)?);

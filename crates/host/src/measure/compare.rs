@@ -12,6 +12,9 @@ use super::{Content, Pair, Side, Trouble};
 /// Times that a path is looked at when it changes meanwhile.
 const LOOKS: usize = 5;
 
+/// Extended attributes that security modules give to every file.
+pub(crate) const LABELS: [&[u8]; 2] = [b"security.selinux", b"security.SMACK64"];
+
 /// How two objects at one path differ, as they were when they were looked at.
 struct Claim {
     types: (FileType, FileType),
@@ -78,9 +81,17 @@ impl<'p, P: Pair> Comparison<'p, P> {
         if let Some(doubt) = self.pair.doubt(None, container) {
             self.recorder.gap(Gap::new(path.as_bytes(), doubt.0));
         }
+        let xattrs = match self.own_xattrs(container) {
+            Ok(names) => names,
+            Err(trouble) => {
+                self.recorder.gap(Gap::new(path.as_bytes(), trouble.0));
+                Vec::new()
+            }
+        };
         let change = Change {
             renamed_from,
             sides: Sides::new(None, Some(&after)),
+            xattrs: xattrs.into(),
             ..bare(path, ChangeKind::Added)
         };
         self.recorder.change(change);
@@ -149,7 +160,12 @@ impl<'p, P: Pair> Comparison<'p, P> {
             trouble: self.pair.doubt(Some(image), container),
         };
         let change = &mut claim.change;
-        if kind == ChangeKind::Changed {
+        if kind == ChangeKind::Replaced {
+            match self.own_xattrs(container) {
+                Ok(names) => change.xattrs = names.into(),
+                Err(trouble) => claim.trouble = Some(trouble),
+            }
+        } else {
             change.aspects = aspects(&before, &after);
             match self.differing_xattrs(image, container) {
                 Ok(names) if names.is_empty() => {}
@@ -243,6 +259,16 @@ impl<'p, P: Pair> Comparison<'p, P> {
                 self.recorder.identical_copy();
             }
         }
+    }
+
+    /// Returns the names of the extended attributes of an object that the image does not have, but for those that
+    /// the host's security module gives to every file.
+    fn own_xattrs(&mut self, container: &P::Node) -> Result<Vec<Bytes>, Trouble> {
+        let xattrs = self.pair.xattrs(Side::Container, container)?.into_iter();
+        let names = xattrs.map(|(name, _)| name);
+        Ok(names
+            .filter(|name| !LABELS.contains(&name.as_bytes()))
+            .collect())
     }
 
     /// Returns the names of the extended attributes that one side lacks or that differ.

@@ -6,7 +6,7 @@
 
 mod agreement;
 pub mod btrfs;
-mod compare;
+pub(crate) mod compare;
 pub mod digest;
 mod options;
 pub mod outcome;

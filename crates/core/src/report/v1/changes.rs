@@ -40,7 +40,7 @@ pub struct Change<'c> {
     /// Present and false when metadata shows that the content may differ and nobody read it.
     #[serde(skip_serializing_if = "is_confirmed")]
     pub confirmed: bool,
-    /// The names of the extended attributes that differ, where some do.
+    /// The names of the extended attributes that differ, where some do; of what was added, of all that it has.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub xattrs: &'c [Bytes],
     /// Where the storage driver says that an added path came from, where it does.
