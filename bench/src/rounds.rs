@@ -1,6 +1,7 @@
 //! Runs tools in interleaved rounds and holds what they say against the truth.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::changes::Truth;
 use crate::interrupt;
@@ -28,7 +29,8 @@ pub(crate) struct Site<'a> {
 
 /// Runs the tasks of all sites: each once to see its answer and to warm the caches, then in rounds, each
 /// task once in a round, until each has been run as often as the plan says. What is compared with each other
-/// belongs in one call: a machine is faster at one time than at another.
+/// belongs in one call: a machine is faster at one time than at another. Each round has another order: who comes
+/// after a tool that reads much finds the processor's caches full of that.
 pub(crate) fn run(stand: &Stand, plan: &Plan, results: &mut Results, sites: &[Site]) {
     let all: Vec<(&Site, &Task)> = sites
         .iter()
@@ -58,13 +60,27 @@ pub(crate) fn run(stand: &Stand, plan: &Plan, results: &mut Results, sites: &[Si
         })
         .collect();
     for round in 0..wanted.iter().copied().max().unwrap_or(0) {
-        for (((_, task), cell), wanted) in all.iter().zip(&mut cells).zip(&wanted) {
+        let mut turns: Vec<_> = all
+            .iter()
+            .zip(&mut cells)
+            .zip(&wanted)
+            .enumerate()
+            .collect();
+        turns.sort_by_cached_key(|(task, _)| by_chance(round, *task));
+        for (_, (((_, task), cell), wanted)) in turns {
             if round < *wanted && cell.samples.len() < *wanted {
                 cell.samples.push(once(stand, task, false).sample);
             }
         }
     }
     results.cells.extend(cells);
+}
+
+/// Where a task comes in a round: by chance, and the same in every run of the benchmark.
+fn by_chance(round: usize, task: usize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (round, task).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The same with empty caches before each run.
