@@ -320,7 +320,7 @@ pub struct Change {
     /// The attributes in the image and in the container.
     pub sides: Sides,
     /// The names of the extended attributes that differ, sorted; of what the image does not have, of all that the
-    /// host's security module does not give to every file.
+    /// host's security modules do not give to every file.
     pub xattrs: Box<[Bytes]>,
     /// Where the storage driver says that it came from, for an added path.
     pub renamed_from: Option<Box<RootPath>>,

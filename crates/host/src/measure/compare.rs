@@ -15,6 +15,9 @@ const LOOKS: usize = 5;
 /// Extended attributes that security modules give to every file.
 pub(crate) const LABELS: [&[u8]; 2] = [b"security.selinux", b"security.SMACK64"];
 
+/// Those that a host which appraises files gives to what is written (kernel `include/uapi/linux/xattr.h`).
+const APPRAISALS: [&[u8]; 2] = [b"security.ima", b"security.evm"];
+
 /// How two objects at one path differ, as they were when they were looked at.
 struct Claim {
     types: (FileType, FileType),
@@ -262,13 +265,12 @@ impl<'p, P: Pair> Comparison<'p, P> {
     }
 
     /// Returns the names of the extended attributes of an object that the image does not have, but for those that
-    /// the host's security module gives to every file.
+    /// the host's security modules give to every file.
     fn own_xattrs(&mut self, container: &P::Node) -> Result<Vec<Bytes>, Trouble> {
         let xattrs = self.pair.xattrs(Side::Container, container)?.into_iter();
         let names = xattrs.map(|(name, _)| name);
-        Ok(names
-            .filter(|name| !LABELS.contains(&name.as_bytes()))
-            .collect())
+        let is_given = |name: &[u8]| LABELS.contains(&name) || APPRAISALS.contains(&name);
+        Ok(names.filter(|name| !is_given(name.as_bytes())).collect())
     }
 
     /// Returns the names of the extended attributes that one side lacks or that differ.
